@@ -1,0 +1,158 @@
+import { type Address, isIPv4 } from './address.ts'
+import type { CompiledPolicy } from './compile.ts'
+import {
+  type Endpoint,
+  endpointText,
+  pairAddresses,
+  protocolNumber,
+  type Question,
+  QuestionError,
+  resolveEndpoint,
+  targetText,
+} from './endpoint.ts'
+import { type Exemption, exemptionOf } from './engine.ts'
+import type { Direction, NearestMiss, Trace, TraceStep } from './evaluator.ts'
+import { ANY_HOOK } from './flow.ts'
+import { OUTSIDE } from './identity.ts'
+import type { ObjectRef } from './objects.ts'
+import type { Packet } from './packet.ts'
+import type { Snapshot } from './snapshot.ts'
+
+/** What decided a flow. */
+export interface DecidedBy {
+  readonly direction?: Direction
+  /** A tier's name, `Default` (no policy decided) or `Exempt` (no policy is asked). */
+  readonly tier: string
+  readonly policy?: ObjectRef
+  readonly rule?: number
+  readonly reason: string
+}
+
+/** One direction's walk through the tiers. */
+export interface Stage {
+  readonly direction: Direction
+  /** The workload whose policies were asked. */
+  readonly subject: string
+  readonly verdict: 'allow' | 'deny'
+  readonly tiers: readonly TraceStep[]
+}
+
+/** The answer to a question, with everything that led to it. */
+export interface Decision {
+  readonly verdict: 'allow' | 'deny'
+  readonly protocol: number
+  /** 0 for protocols without ports. */
+  readonly port: number
+  readonly source: Endpoint
+  readonly destination: Endpoint
+  /** The addresses asked about; `undefined` where only a name is known. */
+  readonly addresses: { readonly source: Address | undefined; readonly destination: Address | undefined }
+  readonly decidedBy: DecidedBy
+  readonly stages: readonly Stage[]
+  readonly nearest?: NearestMiss
+  readonly generation: number
+}
+
+const exemptionReasons: Record<Exclude<Exemption, 'none'>, string> = {
+  'never judged': 'neighbour discovery, MLD and path-MTU errors always pass',
+  'own address': 'a workload always reaches itself',
+  'own node': 'the node always reaches a pod that runs on it',
+}
+
+/**
+ * Decides what a person asks, by the engine that decides packets, and keeps its trace. Throws QuestionError `unknown`
+ * for a name that no source knows and where the answer hangs on an address that nobody knows.
+ */
+export function explain(question: Question, snapshot: Snapshot, compiled: CompiledPolicy): Decision {
+  const { engine, identities } = compiled
+  const source = resolveEndpoint(question.from, snapshot, identities)
+  const destination = resolveEndpoint(question.to, snapshot, identities)
+  const addresses = pairAddresses(source, destination)
+  const known = addresses.source ?? addresses.destination
+  const isV4 = known === undefined || isIPv4(known)
+  const protocol = protocolNumber(question.protocol, isV4)
+  const packet = makePacket(addresses, protocol, question.port, isV4)
+
+  const flow = engine.identify(packet, ANY_HOOK)
+  // A named workload is meant even where another one owns the address.
+  flow.sourceWorkload = source.workload ?? OUTSIDE
+  flow.destinationWorkload = destination.workload ?? OUTSIDE
+  flow.sourceIdentity = identityOf(compiled, source)
+  flow.destinationIdentity = identityOf(compiled, destination)
+  flow.hasSourceAddress = addresses.source !== undefined
+  flow.hasDestinationAddress = addresses.destination !== undefined
+
+  const exemption = exemptionOf(flow)
+  const trace: Trace = []
+  const verdict = engine.decideFlow(flow, trace) === 'accept' ? 'allow' : 'deny'
+  const stages = stagesOf(trace, source, destination)
+  const decisive = decisiveStep(stages)
+  if (decisive?.verdict === 'deny' && decisive.isUndecidable && !stages.some(isCertainDenial)) {
+    const nameless = addresses.source === undefined ? source : destination
+    const target = targetText(destination, protocol, question.port)
+    throw new QuestionError(
+      'unknown',
+      `${endpointText(source)} -> ${target}: undecidable, a policy asks for the address of ${endpointText(nameless)}, which no source knows`,
+    )
+  }
+  return {
+    verdict,
+    protocol,
+    port: question.port,
+    source,
+    destination,
+    addresses,
+    decidedBy:
+      exemption !== 'none'
+        ? { tier: 'Exempt', reason: exemptionReasons[exemption] }
+        : decisive
+          ? decidedBy(decisive)
+          : { tier: 'Default', reason: 'no policy decides this flow, and what no policy decides is allowed' },
+    stages,
+    ...(decisive?.nearest && { nearest: decisive.nearest }),
+    generation: compiled.generation.number,
+  }
+}
+
+function identityOf({ identities }: CompiledPolicy, { workload }: Endpoint): number {
+  return workload === undefined ? OUTSIDE : identities.tables.workloadIdentity[workload]!
+}
+
+function makePacket({ source, destination }: Decision['addresses'], protocol: number, port: number, isV4: boolean): Packet {
+  const nowhere = { w0: 0, w1: 0, w2: 0, w3: 0 }
+  return {
+    family: isV4 ? 4 : 6,
+    protocol,
+    source: { ...(source ?? nowhere), port: 0 },
+    destination: { ...(destination ?? nowhere), port },
+    // An echo request: what people mean by ICMP.
+    icmpType: protocol === 1 ? 8 : protocol === 58 ? 128 : 0,
+    icmpCode: 0,
+    tcpFlags: 0,
+  }
+}
+
+function stagesOf(trace: Trace, source: Endpoint, destination: Endpoint): Stage[] {
+  return (['egress', 'ingress'] as const).flatMap((direction) => {
+    const tiers = trace.filter((step) => step.direction === direction)
+    if (tiers.length === 0) return []
+    const isDenied = tiers.at(-1)!.verdict === 'deny'
+    const subject = endpointText(direction === 'egress' ? source : destination)
+    return [{ direction, subject, verdict: isDenied ? ('deny' as const) : ('allow' as const), tiers }]
+  })
+}
+
+/** The denial that ended it, else the last acceptance by a policy. */
+function decisiveStep(stages: readonly Stage[]): TraceStep | undefined {
+  const last = stages.map(({ tiers }) => tiers.at(-1)!)
+  return last.find(({ verdict }) => verdict === 'deny') ?? last.findLast(({ verdict }) => verdict === 'accept')
+}
+
+function isCertainDenial({ tiers }: Stage): boolean {
+  const last = tiers.at(-1)!
+  return last.verdict === 'deny' && !last.isUndecidable
+}
+
+function decidedBy({ direction, tier, policy, rule, reason }: TraceStep): DecidedBy {
+  return { direction, tier, ...(policy && { policy }), ...(rule !== undefined && { rule }), reason }
+}

@@ -1,0 +1,25 @@
+export { type Address, type Block, formatAddress, formatBlock, parseAddress, parseBlock } from './address.ts'
+export { attachEngine, type CompiledPolicy, compile, type Generation } from './compile.ts'
+export { type DecidedBy, type Decision, explain, type Stage } from './decision.ts'
+export { type Endpoint, parseQuestion, type Question, QuestionError } from './endpoint.ts'
+export { createEngine, type Engine } from './engine.ts'
+export type {
+  CompiledTier,
+  Direction,
+  NearestMiss,
+  PolicyEvaluator,
+  PolicyKind,
+  Problem,
+  TierTables,
+  Trace,
+  TraceStep,
+  Verdict,
+} from './evaluator.ts'
+export { ANY_HOOK, type Flow, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from './flow.ts'
+export { type NetworkPolicy, readNetworkPolicy } from './network-policy.ts'
+export { networkPolicies } from './network-policy-tier.ts'
+export { InvalidObject, ObjectReader } from './object-reader.ts'
+export type { Namespace, Node, ObjectRef, Workload } from './objects.ts'
+export { type Packet, PacketDecoder, packetProblems } from './packet.ts'
+export type { Snapshot } from './snapshot.ts'
+export { readNamespace, readNode, readPod } from './workload.ts'

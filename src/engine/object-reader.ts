@@ -1,0 +1,185 @@
+import type { ObjectRef } from './objects.ts'
+
+/** A place in an object: `['spec', 'ingress', 0]`. */
+export type ObjectPath = readonly (string | number)[]
+
+/** An object is not what the API takes. `path` leads to the value at fault, `problem` says what is wrong with it. */
+export class InvalidObject extends Error {
+  readonly path: ObjectPath
+  readonly problem: string
+
+  constructor(path: ObjectPath, problem: string) {
+    super(path.length === 0 ? problem : `${formatPath(path)}: ${problem}`)
+    this.name = 'InvalidObject'
+    this.path = path
+    this.problem = problem
+  }
+}
+
+export function formatPath(path: ObjectPath): string {
+  return path.map((part, i) => (typeof part === 'number' ? `[${part}]` : i === 0 ? part : `.${part}`)).join('')
+}
+
+/**
+ * Reads a value strictly, as the API server's decoder and validation would: every method checks the type and throws
+ * InvalidObject. `null` counts as absent, as in the API.
+ */
+export class ObjectReader {
+  readonly value: unknown
+  readonly path: ObjectPath
+
+  constructor(value: unknown, path: ObjectPath = []) {
+    this.value = value ?? undefined
+    this.path = path
+  }
+
+  get isPresent(): boolean {
+    return this.value !== undefined
+  }
+
+  fail(problem: string): never {
+    throw new InvalidObject(this.path, problem)
+  }
+
+  /** The fields of a mapping; an absent mapping has none. With `known`, any other field is refused. */
+  fields(known?: readonly string[]): (name: string) => ObjectReader {
+    if (!this.isPresent) return (name) => new ObjectReader(undefined, [...this.path, name])
+    if (typeof this.value !== 'object' || Array.isArray(this.value))
+      this.fail(`expected a mapping, found ${describe(this.value)}`)
+    const mapping = this.value as Record<string, unknown>
+    if (known) {
+      for (const name of Object.keys(mapping)) {
+        if (!known.includes(name)) {
+          throw new InvalidObject([...this.path, name], `unknown field "${name}"; known here: ${known.join(', ')}`)
+        }
+      }
+    }
+    return (name) => new ObjectReader(Object.hasOwn(mapping, name) ? mapping[name] : undefined, [...this.path, name])
+  }
+
+  /** The items of a list; none where it is absent. */
+  items(): ObjectReader[] {
+    if (!this.isPresent) return []
+    if (!Array.isArray(this.value)) this.fail(`expected a list, found ${describe(this.value)}`)
+    return this.value.map((item, i) => new ObjectReader(item, [...this.path, i]))
+  }
+
+  string(): string {
+    if (typeof this.value !== 'string') this.fail(`expected a string, found ${describe(this.value)}`)
+    return this.value
+  }
+
+  optionalString(): string | undefined {
+    return this.isPresent ? this.string() : undefined
+  }
+
+  optionalBoolean(): boolean | undefined {
+    if (this.isPresent && typeof this.value !== 'boolean')
+      this.fail(`expected true or false, found ${describe(this.value)}`)
+    return this.value as boolean | undefined
+  }
+
+  oneOf<T extends string>(choices: readonly T[]): T {
+    const value = this.string()
+    if (!choices.includes(value as T)) this.fail(`"${value}" is none of ${choices.join(', ')}`)
+    return value as T
+  }
+
+  integer(least: number, most: number): number {
+    const value = this.value
+    if (typeof value !== 'number' || !Number.isInteger(value))
+      this.fail(`expected an integer, found ${describe(value)}`)
+    if (value < least || value > most) this.fail(`${value} is outside ${least}-${most}`)
+    return value
+  }
+
+  /** A mapping of label keys to values, syntax checked (Kubernetes: "Syntax and character set"). */
+  labels(): Map<string, string> {
+    const field = this.fields()
+    const labels = new Map<string, string>()
+    for (const key of Object.keys((this.value as object | undefined) ?? {})) {
+      const reader = field(key)
+      reader.labelKey(key)
+      labels.set(key, reader.labelValue())
+    }
+    return labels
+  }
+
+  /** Checks a label key: optional DNS prefix, then a name of up to 63 characters. */
+  labelKey(key: string): string {
+    const [prefix, name, ...rest] = key.includes('/') ? key.split('/') : [undefined, key]
+    if (rest.length > 0 || !labelName.test(name ?? '') || (prefix !== undefined && !isSubdomain(prefix))) {
+      this.fail(`"${key}" is no valid label key`)
+    }
+    return key
+  }
+
+  labelValue(): string {
+    if (typeof this.value === 'number' || typeof this.value === 'boolean') {
+      this.fail(`a label value is a string, found ${describe(this.value)}: quote it`)
+    }
+    const value = this.isPresent ? this.string() : ''
+    if (value !== '' && !labelName.test(value)) this.fail(`"${value}" is no valid label value`)
+    return value
+  }
+}
+
+const labelName = /^[A-Za-z0-9](?:[-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$/
+
+/** RFC 1123 subdomain, as the API asks of most names. */
+export function isSubdomain(text: string): boolean {
+  return text.length <= 253 && /^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$/.test(text)
+}
+
+const metadataFields = [
+  'name',
+  'generateName',
+  'namespace',
+  'labels',
+  'annotations',
+  'uid',
+  'resourceVersion',
+  'generation',
+  'creationTimestamp',
+  'deletionTimestamp',
+  'deletionGracePeriodSeconds',
+  'ownerReferences',
+  'finalizers',
+  'managedFields',
+  'selfLink',
+]
+
+/** What `metadata` says that policies use. */
+export interface Metadata {
+  readonly ref: ObjectRef
+  readonly labels: Map<string, string>
+  readonly createdMs: number
+}
+
+/** Reads `metadata`, with the API's defaulting of the namespace where the kind has one. */
+export function readMetadata(object: ObjectReader, kind: string, scope: 'Namespaced' | 'Cluster'): Metadata {
+  const metadata = object.fields()('metadata')
+  const field = metadata.fields(metadataFields)
+  const name = field('name')
+  if (!name.isPresent) metadata.fail('name is missing')
+  if (!isSubdomain(name.string())) name.fail(`"${name.string()}" is no valid object name`)
+  const namespace = field('namespace')
+  if (scope === 'Cluster' && namespace.isPresent) namespace.fail(`a ${kind} has no namespace`)
+  const namespaceName = namespace.optionalString() || 'default'
+  if (!isSubdomain(namespaceName)) namespace.fail(`"${namespaceName}" is no valid namespace name`)
+  const created = field('creationTimestamp')
+  const createdMs = created.isPresent ? Date.parse(created.string()) : 0
+  if (Number.isNaN(createdMs)) created.fail(`"${created.string()}" is no timestamp`)
+  return {
+    ref: scope === 'Cluster' ? { kind, name: name.string() } : { kind, namespace: namespaceName, name: name.string() },
+    labels: field('labels').labels(),
+    createdMs,
+  }
+}
+
+function describe(value: unknown): string {
+  if (value === undefined) return 'nothing'
+  if (Array.isArray(value)) return 'a list'
+  if (typeof value === 'object') return 'a mapping'
+  return typeof value === 'string' ? `"${value}"` : String(value)
+}

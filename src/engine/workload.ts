@@ -1,0 +1,89 @@
+import { type Address, parseAddress } from './address.ts'
+import { type ObjectReader, readMetadata } from './object-reader.ts'
+import { NAMESPACE_NAME_LABEL, type NamedPort, type Namespace, type Node, type Workload } from './objects.ts'
+import { SCTP, TCP, UDP } from './packet.ts'
+
+/** The protocols that the API's ports have, as IP protocol numbers. */
+export const protocolNumbers = { TCP, UDP, SCTP } as const
+
+const phases = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const
+
+/** A v1 Pod as workload; throws InvalidObject. Fields that policies do not need are not looked at. */
+export function readPod(object: ObjectReader): Workload {
+  const top = object.fields(['apiVersion', 'kind', 'metadata', 'spec', 'status'])
+  const { ref, labels, createdMs } = readMetadata(object, 'Pod', 'Namespaced')
+  const spec = top('spec').fields()
+  const status = top('status').fields()
+  const phase = status('phase').isPresent ? status('phase').oneOf(phases) : 'Running'
+  const hostNetwork = spec('hostNetwork').optionalBoolean() ?? false
+  const isFinished = phase === 'Succeeded' || phase === 'Failed'
+  return {
+    type: 'Workload',
+    ref,
+    namespace: ref.namespace!,
+    name: ref.name,
+    labels,
+    node: spec('nodeName').optionalString() || undefined,
+    hostNetwork,
+    addresses: hostNetwork || isFinished ? [] : readPodAddresses(status),
+    ports: readPorts(spec),
+    phase,
+    createdMs,
+  }
+}
+
+/** A v1 Namespace; throws InvalidObject. */
+export function readNamespace(object: ObjectReader): Namespace {
+  object.fields(['apiVersion', 'kind', 'metadata', 'spec', 'status'])
+  const { ref, labels } = readMetadata(object, 'Namespace', 'Cluster')
+  return { type: 'Namespace', ref, name: ref.name, labels: labels.set(NAMESPACE_NAME_LABEL, ref.name) }
+}
+
+/** The namespace that exists because something is in it. */
+export function impliedNamespace(name: string): Namespace {
+  return { type: 'Namespace', ref: { kind: 'Namespace', name }, name, labels: new Map([[NAMESPACE_NAME_LABEL, name]]) }
+}
+
+/** A v1 Node; throws InvalidObject. Addresses that are host names are left out. */
+export function readNode(object: ObjectReader): Node {
+  const top = object.fields(['apiVersion', 'kind', 'metadata', 'spec', 'status'])
+  const { ref, labels } = readMetadata(object, 'Node', 'Cluster')
+  const addresses: Address[] = []
+  for (const item of top('status').fields()('addresses').items()) {
+    const field = item.fields(['type', 'address'])
+    const type = field('type').string()
+    if (type === 'InternalIP' || type === 'ExternalIP') addresses.push(readAddress(field('address')))
+  }
+  return { type: 'Node', ref, name: ref.name, labels, addresses }
+}
+
+function readAddress(reader: ObjectReader): Address {
+  return parseAddress(reader.string()) ?? reader.fail(`"${reader.string()}" is no IP address`)
+}
+
+function readPodAddresses(status: (name: string) => ObjectReader): Address[] {
+  const listed = status('podIPs')
+    .items()
+    .map((item) => readAddress(item.fields(['ip'])('ip')))
+  if (listed.length > 0) return listed
+  const single = status('podIP')
+  return single.isPresent && single.value !== '' ? [readAddress(single)] : []
+}
+
+/** Ports of the containers and sidecars; other init containers are gone when the pod serves. */
+function readPorts(spec: (name: string) => ObjectReader): NamedPort[] {
+  const sidecars = spec('initContainers')
+    .items()
+    .filter((container) => container.fields()('restartPolicy').optionalString() === 'Always')
+  const ports: NamedPort[] = []
+  for (const container of [...spec('containers').items(), ...sidecars]) {
+    for (const item of container.fields()('ports').items()) {
+      const field = item.fields(['name', 'containerPort', 'protocol', 'hostPort', 'hostIP'])
+      const port = field('containerPort').integer(1, 65535)
+      const protocol = field('protocol').isPresent ? field('protocol').oneOf(['TCP', 'UDP', 'SCTP']) : 'TCP'
+      const name = field('name').optionalString()
+      if (name) ports.push({ name, protocol: protocolNumbers[protocol], port })
+    }
+  }
+  return ports
+}
