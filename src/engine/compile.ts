@@ -24,6 +24,8 @@ export interface CompiledPolicy {
   readonly protectedWorkloads: number
   /** How many workloads some policy selects, wherever they run. */
   readonly selectedWorkloads: number
+  /** This machine is none of the nodes known: it decides for every workload whose traffic passes. */
+  readonly isGateway: boolean
   readonly problems: readonly Problem[]
 }
 
@@ -46,6 +48,7 @@ export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): Compi
     subjects: workloads.flatMap((workload, i) => (isProtected[i] ? workload.addresses : [])),
     protectedWorkloads: isProtected.filter(Boolean).length,
     selectedWorkloads: selected.filter(Boolean).length,
+    isGateway,
     problems: tiers.flatMap((tier: CompiledTier) => tier.problems),
   }
 }

@@ -118,7 +118,12 @@ function identityOf({ identities }: CompiledPolicy, { workload }: Endpoint): num
   return workload === undefined ? OUTSIDE : identities.tables.workloadIdentity[workload]!
 }
 
-function makePacket({ source, destination }: Decision['addresses'], protocol: number, port: number, isV4: boolean): Packet {
+function makePacket(
+  { source, destination }: Decision['addresses'],
+  protocol: number,
+  port: number,
+  isV4: boolean,
+): Packet {
   const nowhere = { w0: 0, w1: 0, w2: 0, w3: 0 }
   return {
     family: isV4 ? 4 : 6,

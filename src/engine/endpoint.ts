@@ -48,8 +48,10 @@ const protocols = ['tcp', 'udp', 'sctp', 'icmp'] as const
 export function parseQuestion(from: string, to: string, given: { port?: number; protocol?: string } = {}): Question {
   const { rest, protocol: suffix } = splitProtocol(to)
   const { rest: target, port: suffixPort } = splitPort(rest)
-  if (suffix && given.protocol && suffix !== given.protocol) throw syntax(`${to}: protocol given twice, as ${suffix} and ${given.protocol}`)
-  if (suffixPort !== undefined && given.port !== undefined && suffixPort !== given.port) throw syntax(`${to}: port given twice, as ${suffixPort} and ${given.port}`)
+  if (suffix && given.protocol && suffix !== given.protocol)
+    throw syntax(`${to}: protocol given twice, as ${suffix} and ${given.protocol}`)
+  if (suffixPort !== undefined && given.port !== undefined && suffixPort !== given.port)
+    throw syntax(`${to}: port given twice, as ${suffixPort} and ${given.port}`)
   const protocol = (suffix ?? given.protocol ?? 'tcp') as Question['protocol']
   if (!protocols.includes(protocol)) throw syntax(`"${protocol}" is no protocol; known: ${protocols.join(', ')}`)
   const port = suffixPort ?? given.port
@@ -67,7 +69,9 @@ function splitProtocol(text: string): { rest: string; protocol?: Question['proto
   const match = /^(.+)\/(tcp|udp|sctp|icmp)$/i.exec(text)
   // `shop/tcp` is a workload; only behind a port, an address or a whole name is it a protocol.
   const isWhole = match && (/[:\]]/.test(match[1]!) || match[1]!.includes('/') || parseAddress(match[1]!))
-  return match && isWhole ? { rest: match[1]!, protocol: match[2]!.toLowerCase() as Question['protocol'] } : { rest: text }
+  return match && isWhole
+    ? { rest: match[1]!, protocol: match[2]!.toLowerCase() as Question['protocol'] }
+    : { rest: text }
 }
 
 function splitPort(text: string): { rest: string; port?: number } {
@@ -96,7 +100,8 @@ export function resolveEndpoint(name: EndpointName, snapshot: Snapshot, identiti
   switch (name.type) {
     case 'node': {
       const node = snapshot.nodes.find((candidate) => candidate.name === name.name)
-      if (!node) throw unknown(`no source knows a node "${name.name}"${hintOf(snapshot.nodes.map((each) => each.name))}`)
+      if (!node)
+        throw unknown(`no source knows a node "${name.name}"${hintOf(snapshot.nodes.map((each) => each.name))}`)
       return nodeEndpoint(node)
     }
     case 'address':
@@ -106,7 +111,9 @@ export function resolveEndpoint(name: EndpointName, snapshot: Snapshot, identiti
       const index = identities.workloads.findIndex(isMeant)
       const workload = identities.workloads[index] ?? snapshot.workloads.find(isMeant)
       if (!workload) {
-        const known = snapshot.workloads.filter(({ namespace }) => namespace === name.namespace).map((each) => each.name)
+        const known = snapshot.workloads
+          .filter(({ namespace }) => namespace === name.namespace)
+          .map((each) => each.name)
         throw unknown(`no source knows a workload "${name.namespace}/${name.name}"${hintOf(known)}`)
       }
       if (workload.phase === 'Succeeded' || workload.phase === 'Failed') {
@@ -133,7 +140,10 @@ export function protocolNumber(protocol: Question['protocol'], isV4: boolean): n
 }
 
 /** Source and destination addresses of one family; IPv6 where one end has nothing else. Throws QuestionError. */
-export function pairAddresses(from: Endpoint, to: Endpoint): { source: Address | undefined; destination: Address | undefined } {
+export function pairAddresses(
+  from: Endpoint,
+  to: Endpoint,
+): { source: Address | undefined; destination: Address | undefined } {
   const source = from.addresses[0]
   const destination = to.addresses[0]
   if (!source || !destination || isIPv4(source) === isIPv4(destination)) return { source, destination }
@@ -173,7 +183,9 @@ function nodeEndpoint(node: Node): Endpoint {
 function hostNetworkEndpoint(workload: Workload, snapshot: Snapshot): Endpoint {
   const node = snapshot.nodes.find(({ name }) => name === workload.node)
   if (!node) {
-    throw unknown(`${workload.namespace}/${workload.name} uses its node's addresses, and no source knows node "${workload.node ?? '(none)'}"`)
+    throw unknown(
+      `${workload.namespace}/${workload.name} uses its node's addresses, and no source knows node "${workload.node ?? '(none)'}"`,
+    )
   }
   return nodeEndpoint(node)
 }

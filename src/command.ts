@@ -1,0 +1,58 @@
+import { Command, Flags } from '@oclif/core'
+import { type ErrorCode, exitCodes, KnpError } from './errors.ts'
+import { printable } from './output/printable.ts'
+
+/** The base of all commands: results on stdout, everything else on stderr, errors with a remedy and CLI.md's exit codes. */
+export abstract class KnpCommand extends Command {
+  static override enableJsonFlag = true
+
+  /** Ends the command with its result: the object under `--json`, else the text; `code` is the exit status. */
+  protected finish(result: object, text: string, code = 0): never {
+    if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(result)}\n`)
+    else if (text !== '') process.stdout.write(text.endsWith('\n') ? text : `${text}\n`)
+    return this.exit(code)
+  }
+
+  /** A line for people, beside the result. */
+  protected note(text: string): void {
+    process.stderr.write(`${printable(text)}\n`)
+  }
+
+  protected override async catch(error: Error & { oclif?: { exit?: number }; code?: string }): Promise<never> {
+    if (error.code === 'EEXIT') throw error
+    const known = asKnpError(error)
+    const code: ErrorCode = known?.code ?? 'INTERNAL'
+    const message = known?.message ?? error.stack ?? String(error)
+    const hint = known ? known.hint : 'this is a defect of knp: please report it with this text'
+    if (this.jsonEnabled()) {
+      process.stdout.write(`${JSON.stringify({ schema: 'knp.error/v1', code, message, ...(hint && { hint }) })}\n`)
+    } else {
+      this.note(`knp: ${message}`)
+      if (hint) this.note(`     ${hint}`)
+    }
+    return this.exit(exitCodes[code])
+  }
+}
+
+/** Flags that several commands take. */
+export const sharedFlags = {
+  source: Flags.string({
+    multiple: true,
+    required: true,
+    description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
+    helpValue: 'PATH',
+  }),
+  'control-socket': Flags.string({
+    default: '/run/knp/control.sock',
+    description: 'where the running firewall answers',
+    helpValue: 'PATH',
+  }),
+}
+
+function asKnpError(error: Error & { oclif?: { exit?: number } }): KnpError | undefined {
+  if (error instanceof KnpError) return error
+  // What oclif could not parse; its messages end with advice of their own.
+  if (error.oclif?.exit === 2)
+    return new KnpError('USAGE', error.message.replace(/\nSee more help with --help$/, ''), { hint: 'see --help' })
+  return undefined
+}

@@ -1,0 +1,61 @@
+import { Args, Flags } from '@oclif/core'
+import { KnpCommand, sharedFlags } from '../command.ts'
+import { compile, explain, parseQuestion, QuestionError } from '../engine/index.ts'
+import { policyKinds } from '../engine/pipeline.ts'
+import { KnpError } from '../errors.ts'
+import { decisionJson, formatDecision } from '../output/decision.ts'
+import { loadSnapshot } from '../sources/load.ts'
+
+export default class Explain extends KnpCommand {
+  static override summary = 'Would FROM reach TO, and why?'
+  static override description =
+    'Decides one flow as the firewall would, and shows every stage, tier and rule that led to it. Needs no privilege.\n' +
+    'Exit status: 0 allowed, 1 denied, 2 invalid input, 3 undecidable (a name or address that no source knows).'
+  static override examples = [
+    '<%= config.bin %> explain shop/web shop/db:5432 --source policies/',
+    '<%= config.bin %> explain 203.0.113.9 shop/web:443 --source policies/ --json',
+    '<%= config.bin %> explain shop/web [fd00::53]:53/udp --source policies/',
+    '<%= config.bin %> explain node:web-1 shop/db/icmp --source policies/',
+  ]
+  static override args = {
+    from: Args.string({ required: true, description: 'namespace/name of a workload, an IP address, or node:NAME' }),
+    to: Args.string({
+      required: true,
+      description: 'the same, with :PORT and /tcp, /udp, /sctp or /icmp (TCP if absent)',
+    }),
+  }
+  static override flags = {
+    source: sharedFlags.source,
+    port: Flags.integer({ description: 'port, where TO does not say it' }),
+    protocol: Flags.string({
+      options: ['tcp', 'udp', 'sctp', 'icmp'],
+      description: 'protocol, where TO does not say it',
+    }),
+    quiet: Flags.boolean({ char: 'q', description: 'print nothing: the exit status answers' }),
+  }
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(Explain)
+    const { port, protocol } = flags
+    try {
+      const question = parseQuestion(args.from, args.to, {
+        ...(port !== undefined && { port }),
+        ...(protocol && { protocol }),
+      })
+      const { snapshot, notes } = await loadSnapshot(flags.source)
+      if (!flags.quiet) for (const note of notes) this.note(`note: ${note}`)
+      const decision = explain(question, snapshot, compile(snapshot, policyKinds))
+      const code = decision.verdict === 'allow' ? 0 : 1
+      if (flags.quiet) this.exit(code)
+      this.finish(decisionJson(decision), formatDecision(decision), code)
+    } catch (error) {
+      if (!(error instanceof QuestionError)) throw error
+      throw error.kind === 'syntax'
+        ? new KnpError('USAGE', error.message, {
+            cause: error,
+            hint: 'for example: knp explain shop/web shop/db:5432/tcp --source policies/',
+          })
+        : new KnpError('UNKNOWN_NAME', error.message, { cause: error })
+    }
+  }
+}

@@ -1,0 +1,27 @@
+import { KnpCommand } from '../../command.ts'
+import { divertChains, objectsText, rulesText } from '../../ruleset/text.ts'
+import { marksOf, runFlags } from '../../run-flags.ts'
+
+export default class RulesetPrint extends KnpCommand {
+  static override summary = 'The nftables text of the ruleset, with its sets empty'
+  static override description =
+    'What `knp run` with the same flags installs. The divert rules stand as comments: they are put in over netlink, by the\n' +
+    'mechanism that the kernel has, and the sets are filled as policies say.'
+  static override flags = {
+    'on-failure': runFlags['on-failure'],
+    'queue-first': runFlags['queue-first'],
+    'marks-packet': runFlags['marks-packet'],
+    'marks-conntrack': runFlags['marks-conntrack'],
+  }
+
+  async run(): Promise<void> {
+    const { flags } = await this.parse(RulesetPrint)
+    const marks = marksOf(flags)
+    const queued = `0x${marks.queued.toString(16).padStart(8, '0')}`
+    const divert = divertChains.map(
+      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${flags['queue-first']}\n`,
+    )
+    const text = objectsText() + rulesText({ marks, onFailure: flags['on-failure'] }) + divert.join('')
+    this.finish({ schema: 'knp.ruleset/v1', text }, text)
+  }
+}

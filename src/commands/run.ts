@@ -1,0 +1,90 @@
+import { KnpCommand, sharedFlags } from '../command.ts'
+import { ControlServer } from '../control/socket.ts'
+import { requireHost } from '../doctor.ts'
+import { Firewall, type FirewallEvent } from '../firewall.ts'
+import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
+import { marksOf, runFlags } from '../run-flags.ts'
+import { FilesSource } from '../sources/files.ts'
+import type { SourceHealth } from '../sources/source.ts'
+
+export default class Run extends KnpCommand {
+  static override summary = 'The firewall, in the foreground'
+  static override description =
+    'Decides the connections of every workload that a policy selects, until SIGTERM or SIGINT. Files are watched: a change\n' +
+    'is in force within a second; a file that cannot be read leaves the last good policies in force.\n' +
+    'Exit status: 0 stopped as asked, 2 invalid input, 5 this machine cannot enforce, 70 internal error.'
+  static override examples = [
+    '<%= config.bin %> run --source /etc/knp/policies',
+    '<%= config.bin %> run --source policies/ --on-failure open --queue-first 200',
+  ]
+  static override flags = {
+    source: sharedFlags.source,
+    ...runFlags,
+    'control-socket': sharedFlags['control-socket'],
+  }
+
+  async run(): Promise<void> {
+    const { flags } = await this.parse(Run)
+    const stopAsked = new Promise<void>((resolve) => {
+      process.once('SIGTERM', resolve)
+      process.once('SIGINT', resolve)
+    })
+    // A terminal that closes must not end the firewall; what reload means today happens by itself.
+    process.on('SIGHUP', () => {})
+    const marks = marksOf(flags)
+    await requireHost()
+    const onHealth = ({ name, error }: SourceHealth) => {
+      if (error === undefined) this.report('source-recovered', `source ${name} can be read again`)
+      else
+        this.report('source-broken', `source ${name} cannot be read, the last good policies stay in force:\n${error}`)
+    }
+    const firewall = await Firewall.start({
+      sources: flags.source.map((path) => new FilesSource(path, onHealth)),
+      nodeName: flags['node-name'],
+      onFailure: flags['on-failure'],
+      queueNumber: flags['queue-first'],
+      queueLength: flags['queue-max-length'],
+      marks,
+      observe: (event) => this.observe(event),
+    })
+    let control: ControlServer | undefined
+    try {
+      control = await ControlServer.listen(flags['control-socket'], { status: () => firewall.status() })
+      const status = firewall.status()
+      if (this.jsonEnabled())
+        process.stdout.write(`${JSON.stringify({ ...statusJson(status), schema: 'knp.run/v1', event: 'enforcing' })}\n`)
+      else process.stdout.write(`${enforcingLine(status)}\n`)
+      for (const note of status.sources.flatMap(({ notes }) => notes)) this.report('note', note)
+      const warning = protectionWarning(status)
+      if (warning) this.report('warning', warning)
+      await Promise.race([stopAsked, firewall.failure])
+    } finally {
+      await control?.close()
+      await firewall.stop()
+    }
+    this.report(
+      'stopped',
+      flags['on-failure'] === 'closed'
+        ? 'stopped; the rules stay, and drop what needs a verdict until the next start (`knp ruleset remove` takes them down)'
+        : 'stopped; the rules are removed',
+    )
+    this.exit(0)
+  }
+
+  private observe(event: FirewallEvent): void {
+    if (event.type !== 'applied') this.report(event.type, event.message)
+    else {
+      const { generation, policies, workloads } = event.status
+      const warning = protectionWarning(event.status)
+      this.report(
+        'applied',
+        `generation ${generation} in force: ${policies} policies, ${workloads.protected} workloads protected${warning ? `; ${warning}` : ''}`,
+      )
+    }
+  }
+
+  private report(event: string, message: string): void {
+    if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify({ schema: 'knp.run/v1', event, message })}\n`)
+    else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
+  }
+}

@@ -1,0 +1,99 @@
+import { type Engine, HOOK_INPUT, HOOK_OUTPUT, PacketDecoder, packetProblems } from '../engine/index.ts'
+import { TCP } from '../engine/packet.ts'
+import { type MarkLayout, NO_STAMP, PICKED_UP } from './marks.ts'
+
+/** What a packet was found to be; written to the counters. */
+export const outcomes = { ALLOWED: 0, DENIED: 1, UNREADABLE: 2, FAILED: 3 } as const
+
+const SYN = 2
+const CONNECTION_FLAGS = 0x17 // ACK, RST, SYN, FIN
+
+/** Turns one queued packet into the mark that answers it. Allocates nothing. */
+export class PacketJudge {
+  /** What the last packet was found to be. */
+  outcome: number = outcomes.DENIED
+  readonly #decoder = new PacketDecoder()
+  readonly #marks: MarkLayout
+  #engine: Engine
+  #stamp: number
+
+  /** @param stamp the stamp of the engine's generation */
+  constructor(engine: Engine, stamp: number, marks: MarkLayout) {
+    this.#engine = engine
+    this.#stamp = stamp
+    this.#marks = marks
+  }
+
+  /** From the next packet on, decides by another generation. */
+  swap(engine: Engine, stamp: number): void {
+    this.#engine = engine
+    this.#stamp = stamp
+  }
+
+  /** The answer that denies a packet with this mark: what every packet gets that cannot be judged. */
+  denial(mark: number): number {
+    return (mark & ~this.#marks.packetMask) | this.#marks.denied
+  }
+
+  /**
+   * @param bytes holds the packet from `start`, `captured` bytes of `length`
+   * @param family 4 or 6, as the kernel says
+   * @param hook netfilter hook number
+   * @param mark the packet's mark, with the question
+   * @returns the mark to answer with
+   */
+  judge(
+    bytes: Uint8Array,
+    start: number,
+    captured: number,
+    length: number,
+    family: number,
+    hook: number,
+    mark: number,
+  ): number {
+    const decoder = this.#decoder
+    const marks = this.#marks
+    this.outcome = outcomes.UNREADABLE
+    if (decoder.decode(bytes, start, captured, length, family) !== packetProblems.NONE) return this.denial(mark)
+    const isReply = (mark & marks.reply) !== 0
+    if ((mark & marks.related) !== 0) {
+      if (decoder.decodeQuoted(bytes) !== packetProblems.NONE) return this.denial(mark)
+      // The error goes against the packet that it quotes: to the client it quotes the client's own, to the server a reply.
+      if (!isReply) decoder.reverse()
+      return this.#decide(isReply ? mirrored(hook) : hook) ? this.#allow(mark, NO_STAMP) : this.#deny(mark)
+    }
+    if ((mark & marks.either) !== 0) return this.#judgeEither(isReply, hook, mark)
+    if (isReply) decoder.reverse()
+    return this.#decide(isReply ? mirrored(hook) : hook) ? this.#allow(mark, this.#stamp) : this.#deny(mark)
+  }
+
+  #judgeEither(isReply: boolean, hook: number, mark: number): number {
+    const decoder = this.#decoder
+    // Only a bare SYN says who begins.
+    const isBeginning = decoder.protocol === TCP && (decoder.tcpFlags & CONNECTION_FLAGS) === SYN
+    if (this.#decide(hook)) return this.#allow(mark, isReply ? PICKED_UP : this.#stamp)
+    if (isBeginning) return this.#deny(mark)
+    decoder.reverse()
+    return this.#decide(mirrored(hook)) ? this.#allow(mark, PICKED_UP) : this.#deny(mark)
+  }
+
+  #decide(hook: number): boolean {
+    return this.#engine.decide(this.#decoder, hook) === 'accept'
+  }
+
+  #allow(mark: number, stamp: number): number {
+    this.outcome = outcomes.ALLOWED
+    return (mark & ~this.#marks.packetMask) | this.#marks.allowed | (stamp << this.#marks.stampShift)
+  }
+
+  #deny(mark: number): number {
+    this.outcome = outcomes.DENIED
+    return this.denial(mark)
+  }
+}
+
+/** The hook that the packet in the other direction passes. */
+function mirrored(hook: number): number {
+  if (hook === HOOK_INPUT) return HOOK_OUTPUT
+  return hook === HOOK_OUTPUT ? HOOK_INPUT : hook
+}

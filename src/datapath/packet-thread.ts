@@ -1,0 +1,70 @@
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { attachEngine, type Generation } from '../engine/index.ts'
+import { policyKinds } from '../engine/pipeline.ts'
+import { KnpError } from '../errors.ts'
+import { openQueue, type QueueOptions } from '../native/queue.ts'
+import { PacketJudge } from './judge.ts'
+import type { MarkLayout } from './marks.ts'
+import { type Counters, judgeBatch, noteQueueCounters } from './packet-loop.ts'
+
+/** What the packet thread starts with. */
+export interface PacketThreadData {
+  readonly queue: QueueOptions
+  readonly marks: MarkLayout
+  readonly counters: Counters
+  readonly generation: Generation
+  readonly stamp: number
+}
+
+/** To the packet thread. */
+export type ToPacketThread =
+  | { readonly type: 'swap'; readonly generation: Generation; readonly stamp: number }
+  | { readonly type: 'stop' }
+
+/** From the packet thread. */
+export type FromPacketThread =
+  | { readonly type: 'bound'; readonly wakeFd: number }
+  | {
+      readonly type: 'failed'
+      readonly code: KnpError['code']
+      readonly message: string
+      readonly hint: string | undefined
+    }
+  | { readonly type: 'swapped'; readonly generation: number }
+
+/** A net under lost wake-ups; the thread is woken for every message. */
+const RECEIVE_TIMEOUT_MS = 1000
+
+/** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
+function run(port: MessagePort, { queue: options, marks, counters, generation, stamp }: PacketThreadData): void {
+  const queue = openQueue(options)
+  try {
+    const judge = new PacketJudge(attachEngine(generation, policyKinds), stamp, marks)
+    port.postMessage({ type: 'bound', wakeFd: queue.wakeFd } satisfies FromPacketThread)
+    for (;;) {
+      judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS)
+      noteQueueCounters(queue, counters)
+      for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
+        const message = note.message as ToPacketThread
+        if (message.type === 'stop') return
+        judge.swap(attachEngine(message.generation, policyKinds), message.stamp)
+        // All answers of the former generation are sent: the kernel has acted on them already.
+        port.postMessage({ type: 'swapped', generation: message.generation.number } satisfies FromPacketThread)
+      }
+    }
+  } finally {
+    queue.close()
+  }
+}
+
+const port = parentPort!
+try {
+  run(port, workerData as PacketThreadData)
+} catch (error) {
+  const { code, message, hint } =
+    error instanceof KnpError
+      ? error
+      : { code: 'INTERNAL' as const, message: `packet thread: ${String(error)}`, hint: undefined }
+  port.postMessage({ type: 'failed', code, message, hint } satisfies FromPacketThread)
+}
+port.close()

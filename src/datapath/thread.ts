@@ -1,0 +1,91 @@
+import { Worker } from 'node:worker_threads'
+import type { Generation } from '../engine/index.ts'
+import { KnpError } from '../errors.ts'
+import { wakeQueue } from '../native/queue.ts'
+import { type Counters, createCounters } from './packet-loop.ts'
+import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
+
+/** The packet thread, seen from the main one. */
+export class PacketThread {
+  readonly counters: Counters
+  readonly #worker: Worker
+  readonly #wakeFd: number
+  readonly #swaps = new Map<number, () => void>()
+  #isStopped = false
+  /** Rejects when the thread ends without being told to. */
+  readonly failure: Promise<never>
+  #fail!: (error: unknown) => void
+
+  /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
+  static async start(data: Omit<PacketThreadData, 'counters'>): Promise<PacketThread> {
+    const counters = createCounters()
+    // Node runs the source as it is in tests, the compiled file otherwise.
+    const entry = new URL(
+      import.meta.url.endsWith('.ts') ? './packet-thread.ts' : './packet-thread.js',
+      import.meta.url,
+    )
+    const worker = new Worker(entry, { workerData: { ...data, counters } satisfies PacketThreadData })
+    const wakeFd = await new Promise<number>((resolve, reject) => {
+      worker.once('error', reject)
+      worker.once('message', (message: FromPacketThread) => {
+        if (message.type === 'bound') resolve(message.wakeFd)
+        else if (message.type === 'failed') reject(asError(message))
+        worker.removeListener('error', reject)
+      })
+    })
+    return new PacketThread(worker, wakeFd, counters)
+  }
+
+  private constructor(worker: Worker, wakeFd: number, counters: Counters) {
+    this.counters = counters
+    this.#worker = worker
+    this.#wakeFd = wakeFd
+    this.failure = new Promise((_, reject) => {
+      this.#fail = reject
+    })
+    // Whoever waits for it sees it; nobody has to.
+    this.failure.catch(() => {})
+    worker.on('error', (error) => this.#fail(error))
+    worker.on('exit', () => {
+      if (!this.#isStopped) this.#fail(new KnpError('INTERNAL', 'the packet thread ended'))
+    })
+    worker.on('message', (message: FromPacketThread) => {
+      if (message.type === 'swapped') this.#swaps.get(message.generation)?.()
+      else if (message.type === 'failed') this.#fail(asError(message))
+    })
+    // The process cannot end while the thread is blocked in the kernel.
+    process.once('exit', this.#onExit)
+  }
+
+  /** Resolves when the thread decides by this generation, and all that it decided before has taken effect. */
+  async swap(generation: Generation, stamp: number): Promise<void> {
+    const swapped = new Promise<void>((resolve) => this.#swaps.set(generation.number, resolve))
+    this.#send({ type: 'swap', generation, stamp })
+    await Promise.race([swapped, this.failure])
+    this.#swaps.delete(generation.number)
+  }
+
+  /** Gives the queue back; packets that wait in it are dropped. */
+  async stop(): Promise<void> {
+    if (this.#isStopped) return
+    this.#isStopped = true
+    process.removeListener('exit', this.#onExit)
+    const exited = new Promise((resolve) => this.#worker.once('exit', resolve))
+    this.#send({ type: 'stop' })
+    await exited
+  }
+
+  readonly #onExit = () => {
+    this.#isStopped = true
+    this.#send({ type: 'stop' })
+  }
+
+  #send(message: ToPacketThread): void {
+    this.#worker.postMessage(message)
+    wakeQueue(this.#wakeFd)
+  }
+}
+
+function asError({ code, message, hint }: Extract<FromPacketThread, { type: 'failed' }>): KnpError {
+  return new KnpError(code, message, hint === undefined ? {} : { hint })
+}

@@ -1,0 +1,218 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { release } from 'node:os'
+import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from './datapath/marks.ts'
+import { KnpError } from './errors.ts'
+import { sweepMarks } from './native/conntrack.ts'
+import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
+import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
+import { readQueueStatistics } from './native/queue-statistics.ts'
+import { nftVersion, runNft } from './ruleset/nft.ts'
+import { divertMechanism } from './ruleset/ruleset.ts'
+import { objectsText, rulesText, TABLE } from './ruleset/text.ts'
+
+/** One thing that was looked at. `fail`: the firewall cannot enforce here. */
+export interface Finding {
+  readonly check: string
+  readonly result: 'ok' | 'warn' | 'fail'
+  readonly detail: string
+  readonly remedy?: string
+}
+
+const CAP_NET_ADMIN = 12
+const PROBE = 'knp_probe'
+
+/** Everything the firewall needs of this machine, and what is known to go wrong beside it. Changes nothing. */
+export async function examineHost(): Promise<Finding[]> {
+  const findings = [checkPlatform()]
+  if (hasFailed(findings)) return findings
+  findings.push(checkPrivilege(), await checkNft())
+  const netlink = openProbe(findings)
+  if (netlink && !hasFailed(findings)) {
+    findings.push(
+      await checkRules(),
+      checkDivert(netlink),
+      checkQueues(),
+      checkConntrack(netlink),
+      checkOwnTable(netlink),
+    )
+  }
+  netlink?.close()
+  findings.push(checkDnsRace(release()), ...checkBridges())
+  return findings
+}
+
+/** Throws KnpError PERMISSION or UNSUPPORTED_HOST with the first thing that is missing. */
+export async function requireHost(): Promise<void> {
+  const failure = (await examineHost()).find(({ result }) => result === 'fail')
+  if (!failure) return
+  const code = failure.check === 'privilege' ? 'PERMISSION' : 'UNSUPPORTED_HOST'
+  throw new KnpError(
+    code,
+    `this machine cannot enforce: ${failure.check}: ${failure.detail}`,
+    failure.remedy ? { hint: failure.remedy } : {},
+  )
+}
+
+export function hasFailed(findings: readonly Finding[]): boolean {
+  return findings.some(({ result }) => result === 'fail')
+}
+
+function checkPlatform(): Finding {
+  const detail = `${process.platform} ${release()}`
+  if (process.platform === 'linux') return { check: 'platform', result: 'ok', detail }
+  return { check: 'platform', result: 'fail', detail, remedy: 'the firewall needs Linux; explain works everywhere' }
+}
+
+function checkPrivilege(): Finding {
+  const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  if ((BigInt(`0x${effective}`) >> BigInt(CAP_NET_ADMIN)) & 1n)
+    return { check: 'privilege', result: 'ok', detail: 'CAP_NET_ADMIN is there' }
+  return {
+    check: 'privilege',
+    result: 'fail',
+    detail: 'CAP_NET_ADMIN is missing',
+    remedy: 'run as root or grant CAP_NET_ADMIN',
+  }
+}
+
+async function checkNft(): Promise<Finding> {
+  const version = await nftVersion()
+  if (version) return { check: 'nft', result: 'ok', detail: version }
+  return {
+    check: 'nft',
+    result: 'fail',
+    detail: 'the nft command is not there',
+    remedy: 'install it: apt-get install nftables',
+  }
+}
+
+function openProbe(findings: Finding[]): Netlink | undefined {
+  try {
+    const netlink = openNetlink()
+    findings.push({ check: 'addon', result: 'ok', detail: `built for ${process.platform}-${process.arch}` })
+    return netlink
+  } catch (error) {
+    const { message, hint } = error as KnpError
+    findings.push({ check: 'addon', result: 'fail', detail: message, ...(hint && { remedy: hint }) })
+    return undefined
+  }
+}
+
+/** Lets the kernel validate the whole ruleset, under another name, and forget it. */
+async function checkRules(): Promise<Finding> {
+  const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
+  const text = (objectsText() + rulesText({ marks, onFailure: 'closed' })).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
+  try {
+    await runNft(text, ['--check'])
+    return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }
+  } catch (error) {
+    const remedy =
+      'the kernel needs nf_tables with inet, ct, set and mark support (Debian 12, Ubuntu 22.04, RHEL 9 or newer have it)'
+    return { check: 'rules', result: 'fail', detail: (error as Error).message, remedy }
+  }
+}
+
+function checkDivert(netlink: Netlink): Finding {
+  const reasons: string[] = []
+  for (const mechanism of ['queue', 'xt-target'] as const) {
+    try {
+      check(netlink, probeDivert(mechanism))
+      const detail =
+        mechanism === 'queue'
+          ? "nft's own queue statement"
+          : "the NFQUEUE target over netlink (nft's own queue statement is missing)"
+      return { check: 'divert rule', result: 'ok', detail }
+    } catch (error) {
+      if (!(error instanceof NetlinkError)) throw error
+      reasons.push(error.message)
+    }
+  }
+  return {
+    check: 'divert rule',
+    result: 'fail',
+    detail: `the kernel can hand packets to userspace in no way we know: ${reasons.join('; ')}`,
+    remedy: 'load a module: `modprobe nft_queue`, or `modprobe xt_NFQUEUE nft_compat`',
+  }
+}
+
+function probeDivert(mechanism: QueueMechanism) {
+  const rule = divertRule({ mask: 1, value: 1, queue: 0, queuesTotal: 1, bypass: true, mechanism })
+  return batch(PROBE).addTable().addChain('probe').addRule('probe', rule)
+}
+
+function checkQueues(): Finding {
+  const queues = readQueueStatistics()
+  if (!queues) {
+    return {
+      check: 'queues',
+      result: 'fail',
+      detail: '/proc/net/netfilter/nfnetlink_queue cannot be read',
+      remedy: 'load the module: `modprobe nfnetlink_queue`; run as root',
+    }
+  }
+  const detail =
+    queues.length === 0
+      ? 'none is bound'
+      : queues.map(({ queue, portId }) => `${queue} is bound by port ${portId}`).join(', ')
+  return { check: 'queues', result: 'ok', detail }
+}
+
+function checkConntrack(netlink: Netlink): Finding {
+  try {
+    // Sets bits that no connection has to what they are.
+    sweepMarks(netlink, { mask: 0xffffffff, value: 0xfffffffe, newValue: 0xfffffffe }, 'both')
+    return { check: 'conntrack', result: 'ok', detail: 'connections can be listed and marked' }
+  } catch (error) {
+    const remedy = 'load the modules: `modprobe nf_conntrack nf_conntrack_netlink`'
+    return { check: 'conntrack', result: 'fail', detail: (error as Error).message, remedy }
+  }
+}
+
+function checkOwnTable(netlink: Netlink): Finding {
+  const mechanism = divertMechanism(netlink)
+  const detail = mechanism
+    ? `table inet ${TABLE} is in the kernel, divert rule: ${mechanism}`
+    : `table inet ${TABLE} is not in the kernel`
+  return { check: 'ruleset', result: 'ok', detail }
+}
+
+/** Two DNS queries from one socket, both queued, raced in conntrack: one was lost, and 5 s with it (netfilter bug 1766). */
+function checkDnsRace(version: string): Finding {
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  if (major > 6 || (major === 6 && minor >= 12))
+    return { check: 'DNS race', result: 'ok', detail: `kernel ${version} is 6.12 or newer` }
+  return {
+    check: 'DNS race',
+    result: 'warn',
+    detail: `kernel ${version}: A and AAAA queries sent at once may lose one and wait 5 s (netfilter bug 1766)`,
+    remedy: 'kernel 6.12 or newer; or `options single-request` in resolv.conf of the clients',
+  }
+}
+
+/** Packets between two ports of one bridge pass the firewall only with br_netfilter. */
+function checkBridges(): Finding[] {
+  const bridges = readdirSync('/sys/class/net').filter(
+    (name) => readText(`/sys/class/net/${name}/bridge/bridge_id`) !== undefined,
+  )
+  if (bridges.length === 0) return []
+  if (readText('/proc/sys/net/bridge/bridge-nf-call-iptables')?.trim() === '1') {
+    return [{ check: 'bridges', result: 'ok', detail: `bridged traffic passes the firewall (${bridges.join(', ')})` }]
+  }
+  return [
+    {
+      check: 'bridges',
+      result: 'warn',
+      detail: `traffic between two ports of a bridge (${bridges.join(', ')}) does not pass the firewall`,
+      remedy:
+        'modprobe br_netfilter; sysctl net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1',
+    },
+  ]
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}

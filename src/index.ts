@@ -1,0 +1,5 @@
+export { type ErrorCode, exitCodes, KnpError } from './errors.ts'
+export { Firewall, type FirewallEvent, type FirewallOptions } from './firewall.ts'
+export type { FirewallStatus } from './firewall-status.ts'
+export { FilesSource } from './sources/files.ts'
+export type { Delta, PolicyObject, Source, SourceHealth } from './sources/source.ts'

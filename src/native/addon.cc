@@ -1,0 +1,49 @@
+#include <napi.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+
+#include "netlink.h"
+#include "queue.h"
+
+namespace {
+
+/** A number that was an eventfd may belong to something else by now, which eight bytes would damage. */
+bool IsEventDescriptor(int fd) {
+  char path[32];
+  char target[32];
+  std::snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  constexpr char expected[] = "anon_inode:[eventfd]";
+  const ssize_t length = readlink(path, target, sizeof target);
+  return length == sizeof expected - 1 && std::memcmp(target, expected, sizeof expected - 1) == 0;
+}
+
+Napi::Value Wake(const Napi::CallbackInfo& info) {
+  const int fd = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+  bool woken = false;
+  if (fd >= 0 && IsEventDescriptor(fd)) {
+    const uint64_t one = 1;
+    ssize_t written;
+    do {
+      written = write(fd, &one, sizeof one);
+    } while (written < 0 && errno == EINTR);
+    // EAGAIN is a full counter, which wakes as well.
+    woken = written == sizeof one || errno == EAGAIN;
+  }
+  return Napi::Boolean::New(info.Env(), woken);
+}
+
+// No state outside the objects: the addon can be loaded by any number of worker threads.
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  exports.Set("Queue", knp::Queue::Define(env));
+  exports.Set("NetlinkSocket", knp::NetlinkSocket::Define(env));
+  exports.Set("wake", Napi::Function::New(env, Wake, "wake"));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(knp, Init)

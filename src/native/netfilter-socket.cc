@@ -1,0 +1,45 @@
+#include "netfilter-socket.h"
+
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+namespace knp {
+
+int NetfilterSocket::Open() {
+  descriptor_.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+  if (!descriptor_.IsOpen()) return errno;
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  if (bind(fd(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return errno;
+  const int on = 1;
+  // Errors without the message they are about, but with the kernel's explanation. Older kernels lack both.
+  setsockopt(fd(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
+  setsockopt(fd(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
+  return 0;
+}
+
+void NetfilterSocket::RaiseSendBuffer(int bytes) { RaiseBuffer(SO_SNDBUFFORCE, SO_SNDBUF, bytes); }
+
+void NetfilterSocket::RaiseReceiveBuffer(int bytes) { RaiseBuffer(SO_RCVBUFFORCE, SO_RCVBUF, bytes); }
+
+void NetfilterSocket::RaiseBuffer(int forced, int plain, int bytes) {
+  // The forced form needs CAP_NET_ADMIN in the first user namespace; the plain one is capped by a sysctl.
+  if (setsockopt(fd(), SOL_SOCKET, forced, &bytes, sizeof bytes) != 0) {
+    setsockopt(fd(), SOL_SOCKET, plain, &bytes, sizeof bytes);
+  }
+}
+
+int NetfilterSocket::Send(const void* data, size_t length) {
+  sockaddr_nl kernel{};
+  kernel.nl_family = AF_NETLINK;
+  ssize_t sent;
+  do {
+    sent = sendto(fd(), data, length, 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) return errno;
+  return static_cast<size_t>(sent) == length ? 0 : EMSGSIZE;
+}
+
+}  // namespace knp

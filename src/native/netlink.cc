@@ -1,0 +1,127 @@
+#include "netlink.h"
+
+#include <linux/netlink.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "system-error.h"
+
+namespace knp {
+
+namespace {
+
+/** The largest datagram a dump gives is 32 KiB. */
+constexpr size_t kScratchBytes = 1 << 17;
+/** A limit, not an allocation: 100,000 set elements take 2 MiB. */
+constexpr int kSendBufferBytes = 128 << 20;
+constexpr int kReceiveBufferBytes = 32 << 20;
+
+}  // namespace
+
+Napi::Function NetlinkSocket::Define(Napi::Env env) {
+  return DefineClass(env, "NetlinkSocket",
+                     {
+                         InstanceMethod<&NetlinkSocket::Request>("request"),
+                         InstanceMethod<&NetlinkSocket::Close>("close"),
+                     });
+}
+
+NetlinkSocket::NetlinkSocket(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NetlinkSocket>(info) {
+  const int error = socket_.Open();
+  if (error != 0) {
+    ThrowSystemError(info.Env(), "socket", error);
+    return;
+  }
+  socket_.RaiseSendBuffer(kSendBufferBytes);
+  socket_.RaiseReceiveBuffer(kReceiveBufferBytes);
+  scratch_.resize(kScratchBytes);
+}
+
+Napi::Value NetlinkSocket::Request(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto fail = [&env](int error) {
+    ThrowSystemError(env, "request", error);
+    return env.Undefined();
+  };
+  if (!socket_.IsOpen()) return fail(EBADF);
+  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array ||
+      !info[1].IsNumber() || !info[2].IsNumber()) {
+    return fail(EINVAL);
+  }
+  const Napi::Uint8Array message = info[0].As<Napi::Uint8Array>();
+  const uint32_t lastSequence = info[1].As<Napi::Number>().Uint32Value();
+  const int timeoutMs = info[2].As<Napi::Number>().Int32Value();
+  if (message.ByteLength() < NLMSG_HDRLEN) return fail(EINVAL);
+  nlmsghdr first;
+  std::memcpy(&first, message.Data(), sizeof first);
+
+  // What an earlier request that timed out left behind.
+  while (ReceiveOne() >= 0 || errno == ENOBUFS) {
+  }
+
+  const int unsent = socket_.Send(message.Data(), message.ByteLength());
+  if (unsent != 0) return fail(unsent);
+
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::max(timeoutMs, 0));
+  std::vector<uint8_t> replies;
+  bool finished = false;
+  bool overflowed = false;
+  for (;;) {
+    const ssize_t length = ReceiveOne();
+    if (length >= 0) {
+      replies.insert(replies.end(), scratch_.begin(), scratch_.begin() + length);
+      finished = finished || IsLast(static_cast<size_t>(length), first.nlmsg_seq, lastSequence);
+      continue;
+    }
+    if (errno == ENOBUFS) {
+      overflowed = true;
+      continue;
+    }
+    if (errno != EAGAIN) return fail(errno);
+    if (finished) break;
+    // The kernel dropped replies, the last one among them.
+    if (overflowed) return fail(ENOBUFS);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+    if (left <= 0) return fail(ETIMEDOUT);
+    pollfd watched = {socket_.fd(), POLLIN, 0};
+    if (poll(&watched, 1, static_cast<int>(left)) < 0 && errno != EINTR) return fail(errno);
+  }
+  return Napi::Buffer<uint8_t>::Copy(env, replies.data(), replies.size());
+}
+
+ssize_t NetlinkSocket::ReceiveOne() {
+  for (;;) {
+    const ssize_t length = recv(socket_.fd(), scratch_.data(), scratch_.size(), MSG_DONTWAIT | MSG_TRUNC);
+    if (length < 0 && errno == EINTR) continue;
+    if (length > static_cast<ssize_t>(scratch_.size())) {
+      errno = EMSGSIZE;
+      return -1;
+    }
+    return length;
+  }
+}
+
+bool NetlinkSocket::IsLast(size_t length, uint32_t firstSequence, uint32_t lastSequence) const {
+  for (size_t at = 0; at + NLMSG_HDRLEN <= length;) {
+    nlmsghdr header;
+    std::memcpy(&header, scratch_.data() + at, sizeof header);
+    if (header.nlmsg_len < NLMSG_HDRLEN) break;
+    if (header.nlmsg_type == NLMSG_DONE && header.nlmsg_seq == lastSequence) return true;
+    if (header.nlmsg_type == NLMSG_ERROR) {
+      // A batch that fails as a whole is reported under its first message.
+      if (header.nlmsg_seq == lastSequence || header.nlmsg_seq == firstSequence) return true;
+    }
+    at += NLMSG_ALIGN(header.nlmsg_len);
+  }
+  return false;
+}
+
+void NetlinkSocket::Close(const Napi::CallbackInfo&) { socket_.Close(); }
+
+}  // namespace knp

@@ -1,0 +1,145 @@
+import { KnpError } from '../errors.ts'
+import { type Addon, isSystemError, loadAddon, type SystemError } from './load.ts'
+import { findPortOwner } from './port-owner.ts'
+import { readQueueStatistics } from './queue-statistics.ts'
+
+/** How many int32 values a row of {@link PacketQueue.packets} has; the FIELD_ constants are their places in it. */
+export const PACKET_FIELDS = 8
+/** 4 or 6 from the packet's protocol number, 0 for anything else. */
+export const FIELD_FAMILY = 0
+/** The netfilter hook: 1 input, 2 forward, 3 output (enum nf_inet_hooks in linux/netfilter.h). */
+export const FIELD_HOOK = 1
+/** The packet's mark, as a signed number: use `>>> 0` to print it. */
+export const FIELD_MARK = 2
+/** Where the packet begins in {@link PacketQueue.bytes}: its IP header. */
+export const FIELD_OFFSET = 3
+/** How many bytes of it are there. */
+export const FIELD_LENGTH = 4
+/** How many bytes it had: more than FIELD_LENGTH when it was cut to `copyBytes`. */
+export const FIELD_ORIGINAL_LENGTH = 5
+/** Interface indexes; 0 when the hook has none. */
+export const FIELD_IN_INTERFACE = 6
+export const FIELD_OUT_INTERFACE = 7
+
+/** What went wrong since the queue was opened. */
+export interface QueueCounters {
+  /** How often the socket was full. With fail-open such packets went on without an answer, their number is unknown. */
+  readonly overflows: number
+  /** Answers that the kernel refused, for packets it no longer knew, or that could not be sent. */
+  readonly answerErrors: number
+  /** Messages larger than their place in {@link PacketQueue.bytes}; answered like all others. */
+  readonly truncated: number
+}
+
+/**
+ * A source of packets that wait for an answer. One thread uses it; only {@link wakeQueue} may be called from others.
+ *
+ * The arrays are the same ones for the queue's life. Rows, bytes and marks from a receive are valid until its answer.
+ */
+export interface PacketQueue {
+  /** The most packets one receive returns. */
+  readonly capacity: number
+  /** `capacity` rows of {@link PACKET_FIELDS}. */
+  readonly packets: Int32Array
+  /** What the kernel copied; see {@link FIELD_OFFSET}. Only to be read. */
+  readonly bytes: Uint8Array
+  /** `capacity` marks: what the caller answers, row by row. */
+  readonly marks: Int32Array
+  /** What {@link wakeQueue} takes. Not to be closed. */
+  readonly wakeFd: number
+  /**
+   * Blocks until packets come, for at most `timeoutMs` (below 0: for ever), and returns how many rows it filled. 0 means
+   * woken, timed out, or nothing but errors. A wake is taken by the receive that sees it, which may return packets as
+   * well: look at the mailbox after every receive.
+   *
+   * @throws SystemError EBUSY when the packets of the last receive are not answered, EBADF after `close`.
+   */
+  receive(timeoutMs: number): number
+  /**
+   * Accepts each packet of the last receive with its mark from `marks`. `count` is what that receive returned: every
+   * packet gets exactly one answer.
+   *
+   * @throws SystemError ERANGE for any other count, EBADF after `close`.
+   */
+  answer(count: number): void
+  counters(): QueueCounters
+  /** Gives the queue back. Packets that wait in it are dropped by the kernel. May be called again. */
+  close(): void
+}
+
+/** How {@link openQueue} binds a queue. */
+export interface QueueOptions {
+  /** The NFQUEUE number, 0 to 65535. */
+  readonly number: number
+  /** How many packets may wait in the kernel. Beyond it they go on unanswered (fail-open). */
+  readonly maxLength: number
+  /** How many bytes of each packet are copied, 1 to 65531. */
+  readonly copyBytes: number
+  /** The most packets one receive returns, 1 to 65536. */
+  readonly capacity: number
+  /** Room in the socket; 0 leaves the system's default. */
+  readonly receiveBufferBytes: number
+}
+
+/**
+ * Binds a queue of this network namespace: packets are copied, kept whole (GSO), and go on unanswered when the queue or
+ * the socket is full (fail-open).
+ *
+ * @throws KnpError QUEUE_TAKEN when another socket has it, PERMISSION without CAP_NET_ADMIN, UNSUPPORTED_HOST when the
+ *   kernel has no nfnetlink_queue, NATIVE_MISSING. A SystemError for what is none of these.
+ */
+export function openQueue(options: QueueOptions): PacketQueue {
+  const addon: Addon = loadAddon()
+  try {
+    return new addon.Queue(options)
+  } catch (error) {
+    if (!isSystemError(error) || error.operation === 'options') throw error
+    throw explainOpenError(options.number, error)
+  }
+}
+
+/**
+ * Makes the receive that is blocked on this queue, or its next one, return. From any thread of this process.
+ *
+ * @returns Whether it was delivered; `false` when the queue is closed.
+ */
+export function wakeQueue(wakeFd: number): boolean {
+  return loadAddon().wake(wakeFd)
+}
+
+function explainOpenError(queue: number, error: SystemError): Error {
+  switch (error.code) {
+    case 'EPERM':
+    case 'EBUSY':
+      return explainRefusal(queue, error)
+    case 'EINVAL':
+    case 'ENOENT':
+    case 'EPROTONOSUPPORT':
+    case 'EAFNOSUPPORT':
+    case 'EOPNOTSUPP':
+      return new KnpError('UNSUPPORTED_HOST', `queue ${queue}: the kernel cannot queue packets: ${error.code}`, {
+        hint: 'load the kernel module: `modprobe nfnetlink_queue`',
+        cause: error,
+      })
+    default:
+      return error
+  }
+}
+
+// The kernel answers EPERM both for a queue that someone else has and for want of the capability.
+function explainRefusal(queue: number, error: SystemError): KnpError {
+  const holder = readQueueStatistics()?.find((entry) => entry.queue === queue)
+  if (holder === undefined) {
+    return new KnpError('PERMISSION', `queue ${queue}: binding it is not permitted: ${error.code}`, {
+      hint: 'run as root or grant CAP_NET_ADMIN',
+      cause: error,
+    })
+  }
+  const owner = findPortOwner(holder.portId)
+  const who = owner === undefined ? '' : `, ${owner.name} (pid ${owner.pid})`
+  return new KnpError('QUEUE_TAKEN', `queue ${queue}: already bound by netlink port ${holder.portId}${who}`, {
+    hint:
+      owner === undefined ? 'choose another queue number' : `stop process ${owner.pid} or choose another queue number`,
+    cause: error,
+  })
+}

@@ -1,0 +1,82 @@
+import { endpointText, targetText } from '../engine/endpoint.ts'
+import { type Decision, formatAddress, type Stage, type TraceStep } from '../engine/index.ts'
+import { type ObjectRef, refName } from '../engine/objects.ts'
+import { protocolName } from '../engine/protocol.ts'
+import { printable } from './printable.ts'
+
+/** A decision as people read it: the verdict, then each direction's walk through the tiers. */
+export function formatDecision(decision: Decision): string {
+  const { source, destination, protocol, port, stages, decidedBy } = decision
+  const lines = [
+    `${decision.verdict === 'allow' ? 'ALLOWED' : 'DENIED'}  ${endpointText(source)} -> ${targetText(destination, protocol, port)}`,
+  ]
+  const width = Math.max(...stages.map(({ subject }) => subject.length), 0)
+  for (const stage of stages) lines.push(...formatStage(stage, width))
+  if (stages.length === 0 || decidedBy.tier === 'Exempt') lines.push(`  ${decidedBy.tier}: ${decidedBy.reason}`)
+  return printable(`${lines.join('\n')}\n`)
+}
+
+function formatStage({ direction, subject, tiers }: Stage, width: number): string[] {
+  const head = `  ${direction.padEnd(7)}  ${subject.padEnd(width)}  `
+  const lines = [head + tiers.map((step) => formatStep(step)).join(' · ')]
+  const last = tiers.at(-1)!
+  const indent = ' '.repeat(head.length)
+  if (last.verdict === 'deny') {
+    lines.push(
+      `${indent}${last.reason}${last.policy?.file === undefined ? '' : ` (${last.policy.file}:${last.policy.line})`}`,
+    )
+    if (last.nearest) lines.push(`${indent}nearest: ${refName(last.nearest.policy)} ${last.nearest.difference}`)
+  }
+  return lines
+}
+
+function formatStep({ tier, verdict, policy, rule, reason }: TraceStep): string {
+  if (verdict === 'next') return `${tier} next (${reason})`
+  const detail = policy
+    ? ` (${refName(policy)}${rule === undefined ? '' : ` rule ${rule}`})`
+    : verdict === 'accept'
+      ? ` (${reason})`
+      : ''
+  return `${tier} ${verdict}${detail}`
+}
+
+/** `knp.explain/v1`, see CLI.md. */
+export function decisionJson(decision: Decision): object {
+  const { verdict, protocol, port, source, destination, addresses, decidedBy, stages, nearest, generation } = decision
+  const end = (name: string | undefined, address: Decision['addresses']['source']) => ({
+    ...(name !== undefined && { name }),
+    address: address ? formatAddress(address) : null,
+  })
+  return {
+    schema: 'knp.explain/v1',
+    verdict,
+    flow: {
+      protocol: protocolName(protocol).toUpperCase(),
+      source: end(source.name, addresses.source),
+      destination: { ...end(destination.name, addresses.destination), ...(port !== 0 && { port }) },
+    },
+    decidedBy: withPolicy(decidedBy),
+    stages: stages.map((stage) => ({
+      ...stage,
+      tiers: stage.tiers.map(({ tier, verdict: tierVerdict, policy, rule, reason }) =>
+        withPolicy({
+          tier,
+          verdict: tierVerdict,
+          ...(policy && { policy }),
+          ...(rule !== undefined && { rule }),
+          reason,
+        }),
+      ),
+    })),
+    ...(nearest && { nearest: withPolicy(nearest) }),
+    generation,
+  }
+}
+
+function withPolicy<T extends { readonly policy?: ObjectRef }>(value: T): T {
+  const { policy, ...rest } = value
+  if (!policy) return value
+  const { kind, namespace, name, file, line } = policy
+  const shown = { kind, ...(namespace !== undefined && { namespace }), name, ...(file !== undefined && { file, line }) }
+  return { ...rest, policy: shown } as unknown as T
+}

@@ -1,0 +1,83 @@
+import type { FirewallStatus } from '../firewall-status.ts'
+import { printable } from './printable.ts'
+
+/** The line that `knp run` prints when packets are decided. */
+export function enforcingLine(status: FirewallStatus): string {
+  const { workloads, policies, subjects, generation, divertRule, queue, onFailure } = status
+  return printable(
+    `enforcing: ${count(policies, 'policy', 'policies')} on ${count(workloads.protected, 'workload')} (${count(subjects, 'address', 'addresses')}), ` +
+      `generation ${generation}, queue ${queue.number} by ${divertRule}, without a verdict: ${onFailure === 'closed' ? 'drop' : 'accept'}`,
+  )
+}
+
+/** Why nothing is protected here, where that is so. */
+export function protectionWarning({ workloads, nodeName, isGateway }: FirewallStatus): string | undefined {
+  if (workloads.protected > 0) return undefined
+  if (workloads.selected === 0) return 'nothing is protected here: no policy selects any workload'
+  if (!isGateway)
+    return `nothing is protected here: ${count(workloads.selected, 'selected workload')}, none of them on node ${nodeName}`
+  return undefined
+}
+
+/** `knp status` as people read it. */
+export function formatStatus(status: FirewallStatus): string {
+  const { queue, counters, packetThread, workloads, sources } = status
+  const place = status.isGateway
+    ? `gateway (no source knows a node "${status.nodeName}"): decides for every workload whose traffic passes`
+    : `node ${status.nodeName}: decides for the workloads that run here`
+  const rows: [string, string][] = [
+    ['enforcing', status.enforcing ? 'yes' : 'NO'],
+    ['mode', status.mode],
+    ['this machine', place],
+    ['policies', `${status.policies}, generation ${status.generation}`],
+    [
+      'workloads',
+      `${workloads.known} known, ${workloads.selected} selected by policies, ${workloads.protected} protected here (${status.subjects} addresses)`,
+    ],
+    ['no verdict', status.onFailure === 'closed' ? 'drop (closed)' : 'accept (open)'],
+    [
+      'queue',
+      `${queue.number}, room for ${queue.length}${queue.statistics ? `, ${queue.statistics.waiting} waiting` : ''}`,
+    ],
+    ['divert rule', status.divertRule],
+    [
+      'packets',
+      `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict`,
+    ],
+    ['unreadable', `${packetThread.unreadable} (denied)`],
+  ]
+  for (const source of sources) {
+    const read = source.syncedAtMs === undefined ? '' : `, read ${new Date(source.syncedAtMs).toISOString()}`
+    rows.push([
+      'source',
+      `${source.name}: ${source.isCurrent ? 'current' : 'BROKEN, the last good picture stays in force'}${read}`,
+    ])
+  }
+  const warning = protectionWarning(status)
+  if (warning) rows.push(['warning', warning])
+  for (const problem of status.problems) rows.push(['problem', problem])
+  const width = Math.max(...rows.map(([name]) => name.length))
+  return printable(
+    `${rows.map(([name, value]) => `${name.padEnd(width)}  ${value.replaceAll('\n', `\n${' '.repeat(width + 2)}`)}`).join('\n')}\n`,
+  )
+}
+
+/** Healthy: it enforces, and what the sources say. */
+export function isHealthy({ enforcing, problems }: FirewallStatus): boolean {
+  return enforcing && problems.length === 0
+}
+
+/** `knp.status/v1`. */
+export function statusJson(status: FirewallStatus): object {
+  const { startedAtMs, ...rest } = status
+  return {
+    schema: 'knp.status/v1',
+    health: isHealthy(status) ? 'healthy' : 'unhealthy',
+    ...rest,
+    startedAt: new Date(startedAtMs).toISOString(),
+  }
+}
+
+function count(n: number, one: string, many = `${one}s`): string {
+  return `${n} ${n === 1 ? one : many}`
+}

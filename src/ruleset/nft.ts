@@ -1,0 +1,44 @@
+import { execFile } from 'node:child_process'
+import { KnpError } from '../errors.ts'
+
+/** Runs nft on a script. Throws KnpError RULESET with nft's words, UNSUPPORTED_HOST where there is no nft. */
+export async function runNft(script: string, args: readonly string[] = []): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      'nft',
+      [...args, '-f', '-'],
+      { env: { ...process.env, PATH: searchPath() } },
+      (error, stdout, stderr) => {
+        if (!error) resolve(stdout)
+        else if (error.code === 'ENOENT') reject(missingNft())
+        else
+          reject(
+            new KnpError('RULESET', `nft: ${stderr.trim() || error.message}`, {
+              cause: error,
+              hint: 'see `knp doctor`',
+            }),
+          )
+      },
+    )
+    child.stdin?.on('error', () => {}) // nft that ends early says so by its exit status
+    child.stdin?.end(script)
+  })
+}
+
+/** nft lies in a folder that a user's PATH may not name. */
+function searchPath(): string {
+  return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin:/usr/local/sbin`
+}
+
+/** The version line of nft, or `undefined` where there is none. */
+export async function nftVersion(): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    execFile('nft', ['--version'], { env: { ...process.env, PATH: searchPath() } }, (error, stdout) =>
+      resolve(error ? undefined : stdout.trim()),
+    )
+  })
+}
+
+function missingNft(): KnpError {
+  return new KnpError('UNSUPPORTED_HOST', 'nft: command not found', { hint: 'install it: apt-get install nftables' })
+}

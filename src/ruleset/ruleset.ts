@@ -1,0 +1,199 @@
+import type { MarkLayout } from '../datapath/marks.ts'
+import { PICKED_UP } from '../datapath/marks.ts'
+import { isIPv4 } from '../engine/address.ts'
+import { type Address, formatAddress } from '../engine/index.ts'
+import { KnpError } from '../errors.ts'
+import { sweepMarks } from '../native/conntrack.ts'
+import { hostU32, type Netlink, NetlinkError, openNetlink } from '../native/netlink.ts'
+import {
+  batch,
+  commit,
+  divertRule,
+  dumpRules,
+  listElements,
+  type QueueMechanism,
+  readCounters,
+} from '../native/nftables.ts'
+import { runNft } from './nft.ts'
+import { counters, divertChains, type OnFailure, objectsText, rulesText, sets, TABLE } from './text.ts'
+
+export interface RulesetConfig {
+  readonly marks: MarkLayout
+  readonly onFailure: OnFailure
+  /** The first NFQUEUE number, and how many there are. */
+  readonly queue: number
+  readonly queuesTotal: number
+}
+
+/** Packets that passed each named counter since the table was made. */
+export type RulesetCounters = Readonly<Record<(typeof counters)[number], number>>
+
+/** knp's table in the kernel: what is queued, what is remembered, and what happens without a verdict. */
+export class Ruleset {
+  readonly #config: RulesetConfig
+  readonly #netlink: Netlink
+  /** Elements as the kernel has them. */
+  #subjects = new Map<string, Address>()
+  #stamp: number | undefined
+  #mechanism: QueueMechanism | undefined
+
+  /** Throws KnpError NATIVE_MISSING. */
+  constructor(config: RulesetConfig) {
+    this.#config = config
+    this.#netlink = openNetlink()
+  }
+
+  /** Which kind of divert rule is in force; `undefined` before `install`. */
+  get mechanism(): QueueMechanism | undefined {
+    return this.#mechanism
+  }
+
+  /**
+   * Makes the table, or takes over the one that an earlier run left. Nothing is queued before the divert rules are there,
+   * and rules that are in force stay so until new ones replace them. Throws KnpError RULESET, PERMISSION, UNSUPPORTED_HOST.
+   */
+  async install(subjects: readonly Address[], stamp: number): Promise<void> {
+    const isNew = !this.#isPresent()
+    try {
+      await runNft(objectsText())
+      this.#adoptElements()
+      this.#mechanism = this.#insertDivertRules()
+      this.update(subjects, stamp)
+      await runNft(rulesText(this.#config))
+    } catch (error) {
+      if (isNew) await removeRuleset()
+      throw error
+    }
+  }
+
+  /**
+   * Makes a generation the one in force: its subjects are queued, its stamp is given and honoured, in one transaction.
+   * Connections of all other generations are judged again at their next packet.
+   */
+  update(subjects: readonly Address[], stamp: number): void {
+    const { marks } = this.#config
+    const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
+    const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
+    const removed = [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address)
+    const changes = batch(TABLE)
+      .deleteElements(sets.subjects4, removed.filter(isIPv4).map(addressKey))
+      .deleteElements(sets.subjects6, removed.filter(isIPv6).map(addressKey))
+      .addElements(sets.subjects4, added.filter(isIPv4).map(addressKey))
+      .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
+    if (stamp !== this.#stamp) {
+      // A stamp is used again after 14 generations: no connection may still carry it from then.
+      sweepMarks(
+        this.#netlink,
+        { mask: marks.connectionMask, value: stamp << marks.connectionShift, newValue: 0 },
+        'both',
+      )
+      if (this.#stamp !== undefined) {
+        changes
+          .deleteElements(sets.stamped, [hostU32(this.#stamp << marks.connectionShift)])
+          .deleteElements(sets.current, [hostU32(this.#stamp << marks.stampShift)])
+      }
+      changes
+        .addElements(sets.stamped, [hostU32(stamp << marks.connectionShift)])
+        .addElements(sets.current, [hostU32(stamp << marks.stampShift), hostU32(PICKED_UP << marks.stampShift)])
+    }
+    commit(this.#netlink, changes)
+    this.#subjects = wanted
+    this.#stamp = stamp
+  }
+
+  /** Whether the table still holds the divert rules: false after another program has flushed or deleted it. */
+  isInForce(): boolean {
+    return divertMechanism(this.#netlink) !== undefined && dumpRules(this.#netlink, TABLE, 'judge').length > 0
+  }
+
+  counters(): RulesetCounters {
+    const readings = new Map(readCounters(this.#netlink, TABLE).map(({ name, packets }) => [name, packets]))
+    return Object.fromEntries(counters.map((name) => [name, readings.get(name) ?? 0])) as RulesetCounters
+  }
+
+  close(): void {
+    this.#netlink.close()
+  }
+
+  #isPresent(): boolean {
+    try {
+      listElements(this.#netlink, TABLE, sets.stamped)
+      return true
+    } catch (error) {
+      if (error instanceof NetlinkError) return false
+      throw error
+    }
+  }
+
+  /** An earlier run's elements, so that the first update replaces them. */
+  #adoptElements(): void {
+    this.#subjects = new Map()
+    for (const set of [sets.subjects4, sets.subjects6]) {
+      for (const key of listElements(this.#netlink, TABLE, set)) {
+        const address = addressOfKey(key)
+        this.#subjects.set(formatAddress(address), address)
+      }
+    }
+    // Stamps of an earlier run were given by policies that are not known any more.
+    const leftovers = batch(TABLE)
+    for (const set of [sets.stamped, sets.current])
+      leftovers.deleteElements(set, listElements(this.#netlink, TABLE, set))
+    commit(this.#netlink, leftovers)
+    this.#stamp = undefined
+  }
+
+  #insertDivertRules(): QueueMechanism {
+    const failures: unknown[] = []
+    for (const mechanism of ['queue', 'xt-target'] as const) {
+      const { marks, queue, queuesTotal } = this.#config
+      const rule = divertRule({ mask: marks.queued, value: marks.queued, queue, queuesTotal, bypass: true, mechanism })
+      const changes = batch(TABLE)
+      for (const chain of divertChains) changes.flushChain(chain).addRule(chain, rule)
+      try {
+        commit(this.#netlink, changes)
+        return mechanism
+      } catch (error) {
+        if (!(error instanceof NetlinkError)) throw error
+        failures.push(error.message)
+      }
+    }
+    throw new KnpError(
+      'UNSUPPORTED_HOST',
+      `the kernel can hand packets to userspace neither by nft's queue nor by the NFQUEUE target: ${failures.join('; ')}`,
+      {
+        hint: 'load a module: `modprobe nft_queue`, or `modprobe xt_NFQUEUE nft_compat`',
+      },
+    )
+  }
+}
+
+/** Which kind of divert rule the kernel has for knp now, read from the rules themselves; `undefined` where one is missing. */
+export function divertMechanism(netlink: Netlink): QueueMechanism | undefined {
+  const last = divertChains.map((chain) => dumpRules(netlink, TABLE, chain).at(-1)?.at(-1))
+  if (last.every((name) => name === 'queue')) return 'queue'
+  return last.every((name) => name === 'target') ? 'xt-target' : undefined
+}
+
+/** Takes knp's table down, with all it remembers. Nothing happens where there is none. */
+export async function removeRuleset(): Promise<void> {
+  // Declared first: deleting a table that is not there would be an error.
+  await runNft(`table inet ${TABLE} { }\ndelete table inet ${TABLE}\n`)
+}
+
+function isIPv6(address: Address): boolean {
+  return !isIPv4(address)
+}
+
+/** An address as a set holds it: network byte order. */
+function addressKey(address: Address): Uint8Array {
+  const words = isIPv4(address) ? [address.w3] : [address.w0, address.w1, address.w2, address.w3]
+  const key = new DataView(new ArrayBuffer(words.length * 4))
+  for (const [i, word] of words.entries()) key.setInt32(i * 4, word)
+  return new Uint8Array(key.buffer)
+}
+
+function addressOfKey(key: Uint8Array): Address {
+  const view = new DataView(key.buffer, key.byteOffset, key.byteLength)
+  if (key.length === 4) return { w0: 0, w1: 0, w2: 0xffff, w3: view.getInt32(0) }
+  return { w0: view.getInt32(0), w1: view.getInt32(4), w2: view.getInt32(8), w3: view.getInt32(12) }
+}

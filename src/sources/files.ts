@@ -1,0 +1,206 @@
+import { type FSWatcher, watch } from 'node:fs'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { refName } from '../engine/objects.ts'
+import { KnpError } from '../errors.ts'
+import { invalidManifest, type Manifest, readManifest } from './manifest.ts'
+import { type Delta, objectKey, type PolicyObject, type Source, type SourceHealth } from './source.ts'
+
+interface ReadFile {
+  /** Changes when the content may have. */
+  readonly stamp: string
+  readonly manifest: Manifest
+}
+
+/** Waits this long after a change, so that a file is read when its writer is done. */
+const SETTLE_MS = 50
+/** Looks anyway this often: some file systems report no changes. */
+const RESCAN_MS = 5000
+const manifestNames = /\.(ya?ml|json)$/i
+
+/**
+ * Manifests in files: a file, or a folder with all its sub-folders. All of them together are one picture: while any file
+ * cannot be read, the last good picture stays in force and `health` says why.
+ */
+export class FilesSource implements Source {
+  readonly name: string
+  readonly #path: string
+  readonly #onHealth: (health: SourceHealth) => void
+  readonly #files = new Map<string, ReadFile>()
+  #objects = new Map<string, PolicyObject>()
+  #error: string | undefined
+  #syncedAtMs: number | undefined
+
+  /** @param onHealth called when the source breaks, and when it is well again */
+  constructor(path: string, onHealth: (health: SourceHealth) => void = () => {}) {
+    this.name = `files ${path}`
+    this.#path = path
+    this.#onHealth = onHealth
+  }
+
+  async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
+    // Watching starts before reading: what changes in between is read again.
+    const changes = new ChangeWatcher(this.#path, signal)
+    update(await this.read())
+    void this.#follow(changes, update, signal)
+  }
+
+  /** Reads what has changed since the last call and answers the difference; throws KnpError and keeps the last picture. */
+  async read(): Promise<Delta> {
+    const found = await this.#readFiles()
+    const objects = collect(found)
+    const upserts = [...objects.values()].filter((object) => this.#objects.get(objectKey(object)) !== object)
+    const deletes = [...this.#objects.keys()].filter((key) => !objects.has(key))
+    this.#objects = objects
+    this.#files.clear()
+    for (const [path, file] of found) this.#files.set(path, file)
+    this.#syncedAtMs = Date.now()
+    return { upserts, deletes }
+  }
+
+  health(): SourceHealth {
+    return {
+      name: this.name,
+      isCurrent: this.#error === undefined,
+      ...(this.#error !== undefined && { error: this.#error }),
+      ...(this.#syncedAtMs !== undefined && { syncedAtMs: this.#syncedAtMs }),
+      notes: [...this.#files.values()].flatMap(({ manifest }) => manifest.notes),
+    }
+  }
+
+  async #follow(changes: ChangeWatcher, update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
+    while (await changes.next(signal)) {
+      let error: string | undefined
+      try {
+        const delta = await this.read()
+        if (delta.upserts.length > 0 || delta.deletes.length > 0) update(delta)
+      } catch (cause) {
+        error = cause instanceof KnpError ? cause.message : String(cause)
+      }
+      const isNews = error !== this.#error
+      this.#error = error
+      if (isNews) this.#onHealth(this.health())
+    }
+  }
+
+  /** All files as they are now; those that have not changed are not read again. Throws with the problems of all. */
+  async #readFiles(): Promise<Map<string, ReadFile>> {
+    const found = new Map<string, ReadFile>()
+    const problems: string[] = []
+    for (const path of await this.#list()) {
+      try {
+        const stamp = await stampOf(path)
+        const known = this.#files.get(path)
+        found.set(
+          path,
+          known?.stamp === stamp ? known : { stamp, manifest: readManifest(await readFile(path, 'utf8'), path) },
+        )
+      } catch (error) {
+        if (error instanceof KnpError) problems.push(error.message)
+        // A file that went away between listing and reading is no file.
+        else if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unreadable(path, error)
+      }
+    }
+    if (problems.length > 0) throw invalidManifest(problems)
+    return found
+  }
+
+  async #list(): Promise<string[]> {
+    try {
+      if (!(await stat(this.#path)).isDirectory()) return [this.#path]
+      const entries = await readdir(this.#path, { recursive: true })
+      // Kubernetes mounts a ConfigMap's files as links into a hidden folder, which would show each of them twice.
+      const isHidden = (name: string) => name.split('/').some((part) => part.startsWith('.'))
+      return entries
+        .filter((name) => manifestNames.test(name) && !isHidden(name))
+        .sort()
+        .map((name) => join(this.#path, name))
+    } catch (error) {
+      throw unreadable(this.#path, error)
+    }
+  }
+}
+
+/** One map of all objects; two of one name are an error that names both. */
+function collect(files: ReadonlyMap<string, ReadFile>): Map<string, PolicyObject> {
+  const objects = new Map<string, PolicyObject>()
+  const problems: string[] = []
+  for (const { manifest } of files.values()) {
+    for (const object of manifest.objects) {
+      const key = objectKey(object)
+      const other = objects.get(key)
+      if (other) {
+        const { file, line } = other.ref
+        problems.push(
+          `${object.ref.file}:${object.ref.line}: ${object.ref.kind} ${refName(object.ref)} stands already at ${file}:${line}`,
+        )
+      } else objects.set(key, object)
+    }
+  }
+  if (problems.length > 0) throw invalidManifest(problems)
+  return objects
+}
+
+async function stampOf(path: string): Promise<string> {
+  const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
+  return `${ino} ${size} ${mtimeNs} ${ctimeNs}`
+}
+
+function unreadable(path: string, cause: unknown): KnpError {
+  const code = (cause as NodeJS.ErrnoException).code
+  const reason = code === 'ENOENT' ? 'no such file or folder' : code === 'EACCES' ? 'permission denied' : String(cause)
+  return new KnpError('UNREADABLE_SOURCE', `${path}: ${reason}`, {
+    cause,
+    hint: 'name a YAML file, or a folder of YAML files',
+  })
+}
+
+/** Tells when something below a path may have changed; changes that come together count as one. */
+class ChangeWatcher {
+  readonly #watcher: FSWatcher | undefined
+  #wake: (() => void) | undefined
+  #isChanged = false
+
+  constructor(path: string, signal: AbortSignal) {
+    try {
+      this.#watcher = watch(path, { recursive: true, signal }, () => this.#changed())
+      // A watch that breaks (the folder was replaced) leaves the periodic look.
+      this.#watcher.on('error', () => this.#changed())
+    } catch {
+      this.#watcher = undefined
+    }
+  }
+
+  /** Resolves to true after a change has settled or the time for a look has come, to false when the signal aborts. */
+  async next(signal: AbortSignal): Promise<boolean> {
+    if (!this.#isChanged) await this.#sleep(RESCAN_MS, signal, true)
+    // Until nothing has happened for a while; a file written without end is read at last all the same.
+    for (let rounds = 0; this.#isChanged && rounds < 10; rounds++) {
+      this.#isChanged = false
+      await this.#sleep(SETTLE_MS, signal, false)
+    }
+    this.#isChanged = false
+    return !signal.aborted
+  }
+
+  #changed(): void {
+    this.#isChanged = true
+    this.#wake?.()
+  }
+
+  /** @param endsOnChange whether a change ends the sleep */
+  #sleep(ms: number, signal: AbortSignal, endsOnChange: boolean): Promise<void> {
+    if (signal.aborted) return Promise.resolve()
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', done)
+        this.#wake = undefined
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      signal.addEventListener('abort', done, { once: true })
+      if (endsOnChange) this.#wake = done
+    })
+  }
+}

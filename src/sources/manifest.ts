@@ -1,0 +1,153 @@
+import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
+import { InvalidObject, ObjectReader, readNamespace, readNetworkPolicy, readNode, readPod } from '../engine/index.ts'
+import type { ObjectPath } from '../engine/object-reader.ts'
+import { refName } from '../engine/objects.ts'
+import { KnpError } from '../errors.ts'
+import type { PolicyObject } from './source.ts'
+
+/** What a file of manifests holds. */
+export interface Manifest {
+  readonly objects: readonly PolicyObject[]
+  /** Objects left out, one line each. */
+  readonly notes: readonly string[]
+}
+
+type Reading = { readonly object: PolicyObject } | { readonly note: string } | undefined
+
+/**
+ * Reads Kubernetes objects from YAML or JSON text, as strictly as the API server. `file` is how messages call it.
+ * Throws KnpError INVALID_MANIFEST that lists every problem as `file:line: object: problem`.
+ */
+export function readManifest(text: string, file: string): Manifest {
+  const lines = new LineCounter()
+  const objects: PolicyObject[] = []
+  const notes: string[] = []
+  const problems: string[] = []
+  for (const document of parseAllDocuments(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    merge: true,
+    strict: true,
+  })) {
+    const [error] = document.errors
+    if (error) {
+      problems.push(`${file}:${lines.linePos(error.pos[0]).line}: ${error.message}`)
+      continue
+    }
+    for (const { value, path } of itemsOf(toPlain(document, file, problems))) {
+      const place = (at: ObjectPath) => `${file}:${lineOf(document, [...path, ...at], lines)}`
+      try {
+        const reading = readObject(value)
+        if (!reading) continue
+        if ('note' in reading) notes.push(`${place([])}: ${reading.note}`)
+        else objects.push(locate(reading.object, file, lineOf(document, path, lines)))
+      } catch (error) {
+        if (!(error instanceof InvalidObject)) throw error
+        problems.push(`${place(error.path)}: ${objectName(value)}${error.message}`)
+      }
+    }
+  }
+  if (problems.length > 0) throw invalidManifest(problems)
+  return { objects, notes }
+}
+
+/** The error for manifests that were read but cannot be used. */
+export function invalidManifest(problems: readonly string[]): KnpError {
+  return new KnpError('INVALID_MANIFEST', problems.join('\n'), {
+    hint: `correct the ${problems.length === 1 ? 'line' : 'lines'} named; nothing of these files is used until all of them can be read`,
+  })
+}
+
+function toPlain(document: Document.Parsed, file: string, problems: string[]): unknown {
+  try {
+    return document.toJS()
+  } catch (error) {
+    problems.push(`${file}: ${(error as Error).message}`)
+    return undefined
+  }
+}
+
+/** The objects of a document: itself, or the items of a List as `kubectl get -o yaml` prints it. */
+function itemsOf(value: unknown): { value: unknown; path: ObjectPath }[] {
+  if (value === null || value === undefined) return []
+  if (typeof value === 'object' && 'kind' in value && 'items' in value && Array.isArray(value.items)) {
+    const kind = String(value.kind)
+    if (kind.endsWith('List')) {
+      // Items of a typed list (PodList) carry neither kind nor apiVersion.
+      const inherited =
+        kind === 'List'
+          ? {}
+          : { apiVersion: 'apiVersion' in value ? value.apiVersion : undefined, kind: kind.slice(0, -4) }
+      return value.items.map((item, i) => ({
+        value: isMapping(item) ? { ...inherited, ...item } : item,
+        path: ['items', i],
+      }))
+    }
+  }
+  return [{ value, path: [] }]
+}
+
+function readObject(value: unknown): Reading {
+  const object = new ObjectReader(value)
+  const field = object.fields()
+  const apiVersion = field('apiVersion').string()
+  const kind = field('kind').string()
+  switch (`${apiVersion} ${kind}`) {
+    case 'v1 Pod':
+      return { object: readPod(object) }
+    case 'v1 Namespace':
+      return { object: readNamespace(object) }
+    case 'v1 Node':
+      return { object: readNode(object) }
+    case 'networking.k8s.io/v1 NetworkPolicy':
+      return { object: readNetworkPolicy(object) }
+    case 'knp.dev/v1alpha1 ConnectivityTest':
+      return undefined
+  }
+  const group = apiVersion.split('/')[0]!
+  // What promises protection is never left out quietly.
+  if (kind === 'NetworkPolicy' && (group === 'extensions' || group === 'networking.k8s.io')) {
+    field('apiVersion').fail(`"${apiVersion}" is not served by Kubernetes any more; write networking.k8s.io/v1`)
+  }
+  if (group === 'networking.k8s.io' && kind.endsWith('Policy')) field('kind').fail(`unknown kind ${kind}`)
+  if (group === 'policy.networking.k8s.io' || group === 'knp.dev') {
+    field('kind').fail(`${kind} (${apiVersion}) is not enforced by this version of knp`)
+  }
+  return { note: `${objectName(value)}not a kind that policies refer to; left out` }
+}
+
+/** `NetworkPolicy shop/db: ` as far as it can be told; empty where it cannot. */
+function objectName(value: unknown): string {
+  if (!isMapping(value)) return ''
+  const { kind, metadata } = value
+  if (typeof kind !== 'string') return ''
+  const { name, namespace } = isMapping(metadata) ? metadata : {}
+  if (typeof name !== 'string') return `${kind}: `
+  return `${kind} ${refName(typeof namespace === 'string' ? { namespace, name } : { name })}: `
+}
+
+function locate<T extends PolicyObject>(object: T, file: string, line: number): T {
+  return { ...object, ref: { ...object.ref, file, line } }
+}
+
+/** The line of a value, or of the nearest thing around it that is there. */
+function lineOf(document: Document.Parsed, path: ObjectPath, lines: LineCounter): number {
+  let node: unknown = document.contents
+  let offset = document.contents?.range?.[0] ?? document.range[0]
+  for (const part of path) {
+    if (isMap(node)) {
+      const pair = node.items.find(({ key }) => isScalar(key) && String(key.value) === String(part))
+      if (!pair) break
+      offset = (pair.key as YamlNode).range?.[0] ?? offset
+      node = pair.value
+    } else if (isSeq(node)) {
+      node = node.items[Number(part)]
+      offset = (node as YamlNode | null)?.range?.[0] ?? offset
+    } else break
+  }
+  return lines.linePos(offset).line
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,38 @@
+import type { Namespace, NetworkPolicy, Node, Workload } from '../engine/index.ts'
+
+/** An object that policies are made of or refer to. */
+export type PolicyObject = Workload | Namespace | Node | NetworkPolicy
+
+/** A change of a source's picture: objects that are new or different, and keys (see `objectKey`) that are gone. */
+export interface Delta {
+  readonly upserts: readonly PolicyObject[]
+  readonly deletes: readonly string[]
+}
+
+export interface SourceHealth {
+  readonly name: string
+  /** True while what the source last delivered is what it reads now. */
+  readonly isCurrent: boolean
+  /** Why not, in full: file, line, object and remedy. */
+  readonly error?: string
+  /** When the picture in force was read, in milliseconds since 1970. */
+  readonly syncedAtMs?: number
+  /** Things left out or doubtful, one line each. */
+  readonly notes: readonly string[]
+}
+
+/** Where the picture of the world comes from. */
+export interface Source {
+  readonly name: string
+  /**
+   * Delivers the first full picture in one or more deltas, resolves, and goes on delivering changes until the signal
+   * aborts. Rejects with KnpError where there is no first picture; later trouble shows in `health` and in `onHealth`.
+   */
+  start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void>
+  health(): SourceHealth
+}
+
+/** What tells objects of one picture apart: kind, namespace and name. */
+export function objectKey({ ref }: PolicyObject): string {
+  return `${ref.kind} ${ref.namespace ?? ''}/${ref.name}`
+}
