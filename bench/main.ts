@@ -1,0 +1,60 @@
+import { parseArgs } from 'node:util'
+import { KnpError } from '../src/errors.ts'
+import { machine, runDatapath } from './datapath.ts'
+import { formatTable, type Report } from './rows.ts'
+
+const usage = `usage: npm run bench -- datapath [--json] [--seconds S] [--repetitions R]
+
+  --seconds S      length of each run (default 3)
+  --repetitions R  how often the scenarios are gone through; the result is the median (default 3)
+  --json           print {schema: "knp.bench/v1", rows}
+`
+
+interface Options {
+  readonly seconds: number
+  readonly repetitions: number
+  readonly progress: (line: string) => void
+}
+
+/** Benchmarks by the name they have on the command line. */
+const benchmarks: Readonly<Record<string, (options: Options) => Promise<Report>>> = {
+  datapath: runDatapath,
+}
+
+function positive(name: string, text: string): number {
+  const value = Number(text)
+  if (!(value > 0)) throw new KnpError('USAGE', `--${name}: ${text} is no positive number`)
+  return value
+}
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      json: { type: 'boolean', default: false },
+      seconds: { type: 'string', default: '3' },
+      repetitions: { type: 'string', default: '3' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(usage)
+    return
+  }
+  const run = benchmarks[positionals[0] ?? '']
+  if (!run || positionals.length > 1) {
+    throw new KnpError('USAGE', `benchmark ${positionals.join(' ') || 'missing'}: one of ${Object.keys(benchmarks)}`)
+  }
+  const report = await run({
+    seconds: positive('seconds', values.seconds),
+    repetitions: Math.ceil(positive('repetitions', values.repetitions)),
+    progress: (line) => process.stderr.write(`${line}\n`),
+  })
+  process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : `${machine()}\n\n${formatTable(report.rows)}`)
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : error}\n`)
+  if (error instanceof KnpError && error.code === 'USAGE') process.stderr.write(usage)
+  process.exitCode = error instanceof KnpError && error.code === 'USAGE' ? 2 : 1
+})

@@ -1,0 +1,123 @@
+import t from 'tap'
+import type { Netlink, NetlinkFailure, NetlinkReply } from '../../src/native/netlink.ts'
+import { Attributes, AttributeWriter, NetlinkError } from '../../src/native/netlink.ts'
+import {
+  batch,
+  check,
+  commit,
+  type Divert,
+  divertRule,
+  dumpRules,
+  listElements,
+  readCounters,
+} from '../../src/native/nftables.ts'
+
+const divert: Divert = {
+  mask: 0xff00,
+  value: 0x100,
+  queue: 87,
+  queuesTotal: 2,
+  bypass: true,
+  mechanism: 'queue',
+}
+
+t.test('a divert rule compares the masked mark and queues', async (t) => {
+  const rule = divertRule(divert)
+  t.same(
+    rule.map(({ name }) => name),
+    ['meta', 'bitwise', 'cmp', 'queue'],
+  )
+  const [, bitwise, cmp, queue] = rule.map(({ attributes }) => new Attributes(attributes))
+  t.same(bitwise!.nested(4)!.get(1), Uint8Array.of(0, 0xff, 0, 0), 'the mask in host order')
+  t.same(cmp!.nested(3)!.get(1), Uint8Array.of(0, 1, 0, 0))
+  t.same(queue!.bytes, Uint8Array.of(6, 0, 1, 0, 0, 87, 0, 0, 6, 0, 2, 0, 0, 2, 0, 0, 6, 0, 3, 0, 0, 1, 0, 0))
+})
+
+t.test('the xtables target carries struct xt_NFQ_info_v3', async (t) => {
+  const last = divertRule({ ...divert, mechanism: 'xt-target' }).at(-1)!
+  t.equal(last.name, 'target')
+  const target = new Attributes(last.attributes)
+  t.equal(target.string(1), 'NFQUEUE')
+  t.equal(target.u32(2), 3)
+  t.same(target.get(3), Uint8Array.of(87, 0, 2, 0, 1, 0, 0, 0))
+  const closed = divertRule({ ...divert, mechanism: 'xt-target', bypass: false }).at(-1)!
+  t.same(new Attributes(closed.attributes).get(3), Uint8Array.of(87, 0, 2, 0, 0, 0, 0, 0))
+})
+
+t.test('elements are split into messages that an attribute can hold, and none is lost', async (t) => {
+  const keys = Array.from({ length: 10_000 }, (_, index) => Uint8Array.of(10, 0, index >> 8, index & 0xff))
+  const changes = batch('knp').addElements('subjects4', keys)
+  t.ok(changes.messages.length > 1)
+  const found: string[] = []
+  for (const { attributes } of changes.messages) {
+    const list = new Attributes(attributes)
+    t.equal(list.string(1), 'knp')
+    t.equal(list.string(2), 'subjects4')
+    for (const element of list.nested(3)!.all(1)) found.push(element.nested(1)!.get(1)!.join('.'))
+  }
+  t.same(
+    found,
+    keys.map((key) => key.join('.')),
+  )
+})
+
+t.test('no elements are no message', async (t) => {
+  t.same(batch('knp').addElements('subjects4', []).deleteElements('subjects4', []).messages, [])
+})
+
+t.test('a refusal names the step', async (t) => {
+  const netlink = fakeNetlink({ failures: [{ index: 1, errno: 2, explanation: undefined }] })
+  const changes = batch('knp')
+    .flushChain('divert')
+    .deleteElements('subjects4', [Uint8Array.of(1, 2, 3, 4)])
+  const expected = {
+    name: 'NetlinkError',
+    code: 'ENOENT',
+    messageIndex: 1,
+    message: 'table inet knp: delete elements of subjects4: the kernel refused it at message 1: ENOENT',
+  }
+  t.throws(() => commit(netlink, changes), expected)
+  t.throws(() => check(netlink, changes), expected)
+})
+
+t.test('a set that is listed with a key twice is listed again', async (t) => {
+  const listingOf = (...keys: number[]) => {
+    const writer = new AttributeWriter()
+    const list = writer.openNest(3)
+    for (const key of keys) {
+      const element = writer.openNest(1)
+      const value = writer.openNest(1)
+      writer.data(1, Uint8Array.of(key)).closeNest(value).closeNest(element)
+    }
+    return writer.closeNest(list).finish()
+  }
+  const listings = [listingOf(1, 2, 1), listingOf(1, 2, 3)]
+  const netlink = { ...fakeNetlink({}), dump: () => [replyOf(listings.shift()!)] }
+  t.same(listElements(netlink, 'knp', 'subjects4'), [Uint8Array.of(1), Uint8Array.of(2), Uint8Array.of(3)])
+  const restless = fakeNetlink({ listing: [listingOf(1, 1)] })
+  t.throws(() => listElements(restless, 'knp', 'subjects4'), { code: 'EINTR' })
+})
+
+t.test('listings leave out what is of other tables and chains', async (t) => {
+  const rule = new AttributeWriter().string(1, 'other').string(2, 'divert').finish()
+  t.same(dumpRules(fakeNetlink({ listing: [rule] }), 'knp', 'divert'), [])
+  const counter = new AttributeWriter().string(1, 'other').string(2, 'name').u32(3, 1).finish()
+  t.same(readCounters(fakeNetlink({ listing: [counter] }), 'knp'), [])
+})
+
+function fakeNetlink(kernel: { failures?: NetlinkFailure[]; listing?: Uint8Array[] }): Netlink {
+  const transact = () => {
+    if (kernel.failures) throw new NetlinkError('transaction', kernel.failures)
+  }
+  return {
+    transact,
+    check: transact,
+    submit: () => kernel.failures ?? [],
+    dump: () => (kernel.listing ?? []).map(replyOf),
+    close() {},
+  }
+}
+
+function replyOf(bytes: Uint8Array): NetlinkReply {
+  return { type: 0x0a00, flags: 0, sequence: 1, family: 1, attributes: new Attributes(bytes) }
+}
