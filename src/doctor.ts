@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from './datapath/marks.ts'
 import { KnpError } from './errors.ts'
@@ -141,20 +141,28 @@ function probeDivert(mechanism: QueueMechanism) {
 }
 
 function checkQueues(): Finding {
+  const check = 'queues'
   const queues = readQueueStatistics()
-  if (!queues) {
+  if (queues) {
+    const bound = queues.map(({ queue, portId }) => `${queue} is bound by port ${portId}`)
+    return { check, result: 'ok', detail: bound.join(', ') || 'none is bound' }
+  }
+  const path = '/proc/net/netfilter/nfnetlink_queue'
+  if (existsSync(path)) {
+    // The list is root's to read; binding a queue needs CAP_NET_ADMIN only.
     return {
-      check: 'queues',
-      result: 'fail',
-      detail: '/proc/net/netfilter/nfnetlink_queue cannot be read',
-      remedy: 'load the module: `modprobe nfnetlink_queue`; run as root',
+      check,
+      result: 'warn',
+      detail: `${path} cannot be read: who has which queue is unknown`,
+      remedy: 'run as root',
     }
   }
-  const detail =
-    queues.length === 0
-      ? 'none is bound'
-      : queues.map(({ queue, portId }) => `${queue} is bound by port ${portId}`).join(', ')
-  return { check: 'queues', result: 'ok', detail }
+  return {
+    check,
+    result: 'fail',
+    detail: 'the kernel has no packet queues',
+    remedy: 'load the module: `modprobe nfnetlink_queue`',
+  }
 }
 
 function checkConntrack(netlink: Netlink): Finding {

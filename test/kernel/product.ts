@@ -1,0 +1,222 @@
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { ask } from '../../src/control/socket.ts'
+import type { FirewallStatus } from '../../src/firewall-status.ts'
+import type { ExecResult, Network } from '../../src/lab/network.ts'
+
+/** The program as people start it. */
+export const knp = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
+
+/** Why a test that needs namespaces does not run here; in CI it runs, and fails. */
+export const skip: string | false =
+  process.geteuid?.() === 0 || process.env['CI'] ? false : 'needs root: makes network namespaces'
+
+const START_TIMEOUT_MS = 20_000
+const CHANGE_TIMEOUT_MS = 10_000
+
+/** A folder of manifests, each written in one step, as an editor or a deployment does. */
+export interface Policies {
+  readonly path: string
+  /** Makes or replaces a file: text as it is, or objects. */
+  write(name: string, content: string | readonly object[]): Promise<void>
+  remove(name: string): Promise<void>
+  close(): Promise<void>
+}
+
+/** A new, empty folder. */
+export async function policies(): Promise<Policies> {
+  const path = await mkdtemp(join(tmpdir(), 'knp-policies-'))
+  return {
+    path,
+    async write(name, content) {
+      const text =
+        typeof content === 'string' ? content : content.map((object) => `${JSON.stringify(object)}\n`).join('---\n')
+      await writeFile(join(path, `.${name}`), text)
+      await rename(join(path, `.${name}`), join(path, name))
+    },
+    remove: (name) => rm(join(path, name)),
+    close: () => rm(path, { recursive: true, force: true }),
+  }
+}
+
+export interface ProductOptions {
+  /** Further arguments of `knp run`. */
+  readonly args?: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** How a process ended. */
+export interface Exit {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** `knp run` in the router of a network. */
+export class Product {
+  /** Its end, however it comes. */
+  readonly ended: Promise<Exit>
+  /** The line that says that it enforces. */
+  enforcingLine = ''
+  readonly #network: Network
+  readonly #socket: string
+  readonly #child: ChildProcess
+  readonly #watchers = new Set<() => void>()
+  #stdout = ''
+  #stderr = ''
+  #generation = 1
+
+  /** Starts it and waits until it enforces. Throws an error with all that it printed if it ends first. */
+  static async start(network: Network, folder: Policies, options: ProductOptions = {}): Promise<Product> {
+    const product = Product.launch(network, folder, options)
+    const isUp = await product.#until(() => product.enforcingLine !== '', START_TIMEOUT_MS)
+    if (!isUp) throw new Error(`knp run: not enforcing: ${product.stderr}`)
+    return product
+  }
+
+  /** Starts it, and does not wait. */
+  static launch(network: Network, folder: Policies, { args = [], env = {} }: ProductOptions = {}): Product {
+    const socket = join(folder.path, '.control.sock')
+    const argv = [process.execPath, knp, 'run', '--source', folder.path, '--control-socket', socket, ...args]
+    return new Product(
+      network,
+      socket,
+      network.spawn(network.router, argv, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } }),
+    )
+  }
+
+  private constructor(network: Network, socket: string, child: ChildProcess) {
+    this.#network = network
+    this.#socket = socket
+    this.#child = child
+    createInterface({ input: child.stdout! }).on('line', (line) => {
+      this.#stdout += `${line}\n`
+      if (line.startsWith('enforcing: ')) this.enforcingLine = line
+      this.#notify()
+    })
+    createInterface({ input: child.stderr! }).on('line', (line) => {
+      this.#stderr += `${line}\n`
+      const applied = /^generation (\d+) in force/.exec(line)
+      if (applied) this.#generation = Number(applied[1])
+      this.#notify()
+    })
+    this.ended = once(child, 'close').then(([code, signal]) => {
+      this.#notify()
+      return { code, signal, stdout: this.#stdout, stderr: this.#stderr }
+    })
+  }
+
+  /** The process itself: `ip netns exec` becomes it. */
+  get pid(): number {
+    return this.#child.pid!
+  }
+
+  /** What it has said so far beside its result. */
+  get stderr(): string {
+    return this.#stderr
+  }
+
+  /** The last generation that it said was in force. */
+  get generation(): number {
+    return this.#generation
+  }
+
+  async status(): Promise<FirewallStatus> {
+    return (await ask(this.#socket, 'status')) as FirewallStatus
+  }
+
+  /** `knp status` as a person runs it. */
+  statusCommand(...args: readonly string[]): Promise<ExecResult> {
+    const argv = [process.execPath, knp, 'status', '--control-socket', this.#socket, ...args]
+    return this.#network.exec(this.#network.router, argv)
+  }
+
+  /** Makes a change and waits until the generation that it brings is in force. Answers how long that took, in ms. */
+  async change(make: () => Promise<void>): Promise<number> {
+    const before = this.#generation
+    const started = performance.now()
+    await make()
+    const isInForce = await this.#until(() => this.#generation > before, CHANGE_TIMEOUT_MS)
+    if (!isInForce) throw new Error(`the change did not come into force: ${this.#stderr}`)
+    return performance.now() - started
+  }
+
+  /** Waits until it has said something on stderr; the time that took, in ms. */
+  async said(text: string | RegExp, timeoutMs = CHANGE_TIMEOUT_MS): Promise<number> {
+    const started = performance.now()
+    const isThere = await this.#until(() => this.#stderr.search(text) >= 0, timeoutMs)
+    if (!isThere) throw new Error(`knp run did not say ${text}: ${this.#stderr}`)
+    return performance.now() - started
+  }
+
+  /** Asks it to end (SIGTERM), or kills it. */
+  stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<Exit> {
+    this.#child.kill(signal)
+    return this.ended
+  }
+
+  #notify(): void {
+    for (const watcher of [...this.#watchers]) watcher()
+  }
+
+  /** False when the time is over, or the process, before it is so. */
+  #until(isSo: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (isSo()) return Promise.resolve(true)
+    return new Promise((resolve) => {
+      const look = () => {
+        const hasEnded = this.#child.exitCode !== null || this.#child.signalCode !== null
+        if (!isSo() && !hasEnded) return
+        settle()
+      }
+      const settle = () => {
+        clearTimeout(timer)
+        this.#watchers.delete(look)
+        resolve(isSo())
+      }
+      const timer = setTimeout(settle, timeoutMs)
+      this.#watchers.add(look)
+    })
+  }
+}
+
+export interface PodSpec {
+  /** Default `shop`. */
+  readonly namespace?: string
+  readonly name: string
+  readonly addresses: readonly string[]
+  readonly labels?: Readonly<Record<string, string>>
+  readonly ports?: readonly { readonly name: string; readonly containerPort: number; readonly protocol?: string }[]
+  readonly node?: string
+}
+
+/** A running v1 Pod. */
+export function pod({ namespace = 'shop', name, addresses, labels = {}, ports = [], node }: PodSpec): object {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { namespace, name, labels: { app: name, ...labels } },
+    spec: { ...(node && { nodeName: node }), containers: [{ name: 'main', ports }] },
+    status: { phase: 'Running', podIPs: addresses.map((ip) => ({ ip })) },
+  }
+}
+
+/** A v1 NetworkPolicy of namespace `shop`. */
+export function networkPolicy(name: string, spec: object): object {
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { namespace: 'shop', name },
+    spec: { podSelector: {}, ...spec },
+  }
+}
+
+/** A v1 Namespace. */
+export function namespace(name: string, labels: Readonly<Record<string, string>>): object {
+  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }
+}
