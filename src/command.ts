@@ -38,6 +38,8 @@ export abstract class KnpCommand extends Command {
 export const sharedFlags = {
   source: Flags.string({
     multiple: true,
+    // One value a flag: the arguments may stand behind it.
+    multipleNonGreedy: true,
     required: true,
     description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
     helpValue: 'PATH',

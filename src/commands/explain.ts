@@ -9,8 +9,8 @@ import { loadSnapshot } from '../sources/load.ts'
 export default class Explain extends KnpCommand {
   static override summary = 'Would FROM reach TO, and why?'
   static override description =
-    'Decides one flow as the firewall would, and shows every stage, tier and rule that led to it. Needs no privilege.\n' +
-    'Exit status: 0 allowed, 1 denied, 2 invalid input, 3 undecidable (a name or address that no source knows).'
+    'Decides one flow as the firewall would, and shows every stage, tier and rule that led to it. Needs no privilege. ' +
+    '\n\nExit status: 0 allowed, 1 denied, 2 invalid input, 3 undecidable (a name or address that no source knows).'
   static override examples = [
     '<%= config.bin %> explain shop/web shop/db:5432 --source policies/',
     '<%= config.bin %> explain 203.0.113.9 shop/web:443 --source policies/ --json',

@@ -10,9 +10,9 @@ import type { SourceHealth } from '../sources/source.ts'
 export default class Run extends KnpCommand {
   static override summary = 'The firewall, in the foreground'
   static override description =
-    'Decides the connections of every workload that a policy selects, until SIGTERM or SIGINT. Files are watched: a change\n' +
-    'is in force within a second; a file that cannot be read leaves the last good policies in force.\n' +
-    'Exit status: 0 stopped as asked, 2 invalid input, 5 this machine cannot enforce, 70 internal error.'
+    'Decides the connections of every workload that a policy selects, until SIGTERM or SIGINT. Files are watched: a change ' +
+    'is in force within a second; a file that cannot be read leaves the last good policies in force. ' +
+    '\n\nExit status: 0 stopped as asked, 2 invalid input, 5 this machine cannot enforce, 70 internal error.'
   static override examples = [
     '<%= config.bin %> run --source /etc/knp/policies',
     '<%= config.bin %> run --source policies/ --on-failure open --queue-first 200',

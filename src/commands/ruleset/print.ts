@@ -5,7 +5,7 @@ import { marksOf, runFlags } from '../../run-flags.ts'
 export default class RulesetPrint extends KnpCommand {
   static override summary = 'The nftables text of the ruleset, with its sets empty'
   static override description =
-    'What `knp run` with the same flags installs. The divert rules stand as comments: they are put in over netlink, by the\n' +
+    'What `knp run` with the same flags installs. The divert rules stand as comments: they are put in over netlink, by the ' +
     'mechanism that the kernel has, and the sets are filled as policies say.'
   static override flags = {
     'on-failure': runFlags['on-failure'],

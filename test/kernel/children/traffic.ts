@@ -1,8 +1,16 @@
 import { execFileSync } from 'node:child_process'
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
-import { type Netlink, openNetlink } from '../../../src/native/netlink.ts'
-import { batch, commit, divertRule, readCounters } from '../../../src/native/nftables.ts'
+import { type Netlink, NetlinkError, openNetlink } from '../../../src/native/netlink.ts'
+import {
+  batch,
+  check,
+  commit,
+  type Divert,
+  divertRule,
+  type QueueMechanism,
+  readCounters,
+} from '../../../src/native/nftables.ts'
 import { openQueue } from '../../../src/native/queue.ts'
 import { ANSWERS, type Datagram, DIVERTED, type QueueSize, type QueueUnderTest } from '../../conformance/queue.ts'
 
@@ -10,6 +18,14 @@ export const TABLE = 'knptest'
 export const QUEUE = 87
 /** UDP to this port on this host is diverted. */
 export const PORT = 7000
+/** Takes what has the mark DIVERTED. */
+export const divert: Omit<Divert, 'mechanism'> = {
+  mask: 0xff,
+  value: DIVERTED,
+  queue: QUEUE,
+  queuesTotal: 1,
+  bypass: true,
+}
 const RECEIVE_BUFFER_BYTES = 1 << 22
 
 const counterNames = [DIVERTED, ...ANSWERS].map((mark) => ({ mark, name: `mark_${mark.toString(16)}` }))
@@ -36,17 +52,30 @@ export function installTable(): void {
   `)
 }
 
-/** Puts the divert rule into the table; this kernel has the xtables target. */
-export function installDivert(netlink: Netlink): void {
-  const rule = divertRule({
-    mask: 0xff,
-    value: DIVERTED,
-    queue: QUEUE,
-    queuesTotal: 1,
-    bypass: true,
-    mechanism: 'xt-target',
+/** What this kernel has: nft's own statement, or else the xtables target. */
+export function mechanisms(netlink: Netlink): readonly QueueMechanism[] {
+  const all = ['queue', 'xt-target'] as const
+  return all.filter((mechanism) => {
+    try {
+      check(netlink, batch(TABLE).addRule('divert', divertRule({ ...divert, mechanism })))
+      return true
+    } catch (error) {
+      if (error instanceof NetlinkError && error.code === 'ENOENT') return false
+      throw error
+    }
   })
-  commit(netlink, batch(TABLE).flushChain('divert').addRule('divert', rule))
+}
+
+/** Puts the divert rule into the table. */
+export function installDivert(netlink: Netlink): void {
+  const [mechanism] = mechanisms(netlink)
+  if (mechanism === undefined) throw new Error('this kernel has no rule that queues packets')
+  commit(
+    netlink,
+    batch(TABLE)
+      .flushChain('divert')
+      .addRule('divert', divertRule({ ...divert, mechanism })),
+  )
 }
 
 /** Sends UDP from this host to itself. */
