@@ -4,6 +4,7 @@ import { PacketThread } from './datapath/thread.ts'
 import { type CompiledPolicy, compile, type Snapshot } from './engine/index.ts'
 import { policyKinds } from './engine/pipeline.ts'
 import type { FirewallStatus } from './firewall-status.ts'
+import { claimNamespace } from './native/claim.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { Ruleset, removeRuleset } from './ruleset/ruleset.ts'
 import type { OnFailure } from './ruleset/text.ts'
@@ -45,6 +46,7 @@ export class Firewall {
   readonly #ruleset: Ruleset
   readonly #thread: PacketThread
   readonly #abort: AbortController
+  readonly #giveBack: () => void
   readonly #check: NodeJS.Timeout
   readonly #startedAtMs = Date.now()
   #snapshot: Snapshot
@@ -63,6 +65,7 @@ export class Firewall {
   static async start(options: FirewallOptions): Promise<Firewall> {
     const store = new ObjectStore(options.nodeName)
     const abort = new AbortController()
+    const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
     let thread: PacketThread | undefined
     let ruleset: Ruleset | undefined
@@ -92,7 +95,7 @@ export class Firewall {
       const { marks, onFailure, queueNumber } = options
       ruleset = new Ruleset({ marks, onFailure, queue: queueNumber, queuesTotal: 1 })
       await ruleset.install(compiled.subjects, FIRST_STAMP)
-      firewall = new Firewall({ options, store, abort, snapshot, compiled, thread, ruleset })
+      firewall = new Firewall({ options, store, abort, snapshot, compiled, thread, ruleset, giveBack })
       // A change that came while the rest was set up.
       if (hasChanged) firewall.refresh()
       return firewall
@@ -100,6 +103,7 @@ export class Firewall {
       abort.abort()
       ruleset?.close()
       await thread?.stop()
+      giveBack()
       throw error
     }
   }
@@ -112,6 +116,7 @@ export class Firewall {
     compiled: CompiledPolicy
     thread: PacketThread
     ruleset: Ruleset
+    giveBack: () => void
   }) {
     this.#options = parts.options
     this.#store = parts.store
@@ -120,6 +125,7 @@ export class Firewall {
     this.#compiled = parts.compiled
     this.#thread = parts.thread
     this.#ruleset = parts.ruleset
+    this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
     this.#check = setInterval(() => this.#checkRuleset(), CHECK_INTERVAL_MS)
   }
@@ -180,6 +186,7 @@ export class Firewall {
     if (this.#options.onFailure === 'open') await removeRuleset()
     await this.#thread.stop()
     this.#ruleset.close()
+    this.#giveBack()
   }
 
   async #apply(): Promise<void> {

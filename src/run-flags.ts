@@ -6,7 +6,7 @@ import { KnpError } from './errors.ts'
 /** The flags of `knp run`, one for each key of the configuration. */
 export const runFlags = {
   'node-name': Flags.string({
-    default: async () => hostname(),
+    default: async () => hostname().toLowerCase(),
     description: 'which node of the picture this machine is',
     helpValue: 'NAME',
   }),

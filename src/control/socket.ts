@@ -39,7 +39,11 @@ export class ControlServer {
       this.#connections.add(socket)
       socket.once('close', () => this.#connections.delete(socket))
       socket.on('error', () => {}) // a client that goes away is its own affair
-      void receiveLine(socket).then((line) => socket.end(`${JSON.stringify(answer(methods, line))}\n`))
+      socket.setTimeout(ANSWER_TIMEOUT_MS, () => socket.destroy())
+      receiveLine(socket, MAX_REQUEST_BYTES).then(
+        (line) => socket.end(`${JSON.stringify(answer(methods, line))}\n`),
+        () => socket.destroy(),
+      )
     })
   }
 
@@ -82,8 +86,8 @@ function answer(methods: ControlMethods, line: string): { result: unknown } | { 
   }
 }
 
-/** The first line; what there is of it when the other side ends or says too much. */
-function receiveLine(socket: Socket): Promise<string> {
+/** The first line; what there is of it when the other side ends or says more than `maxBytes`. */
+function receiveLine(socket: Socket, maxBytes = Number.POSITIVE_INFINITY): Promise<string> {
   return new Promise((resolve, reject) => {
     let text = ''
     socket.setEncoding('utf8')
@@ -91,9 +95,10 @@ function receiveLine(socket: Socket): Promise<string> {
       text += chunk
       const end = text.indexOf('\n')
       if (end >= 0) resolve(text.slice(0, end))
-      else if (text.length > MAX_REQUEST_BYTES && socket.listenerCount('connect') === 0) resolve('')
+      else if (text.length > maxBytes) resolve(text)
     })
     socket.once('end', () => resolve(text))
+    socket.once('close', () => reject(new Error('the other side went away')))
     socket.once('error', reject)
   })
 }

@@ -11,10 +11,12 @@ export class PacketThread {
   readonly #worker: Worker
   readonly #wakeFd: number
   readonly #swaps = new Map<number, () => void>()
+  readonly #exited: Promise<void>
   #isStopped = false
   /** Rejects when the thread ends without being told to. */
   readonly failure: Promise<never>
   #fail!: (error: unknown) => void
+  readonly #exited: Promise<void>
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
   static async start(data: Omit<PacketThreadData, 'counters'>): Promise<PacketThread> {
@@ -46,8 +48,11 @@ export class PacketThread {
     // Whoever waits for it sees it; nobody has to.
     this.failure.catch(() => {})
     worker.on('error', (error) => this.#fail(error))
-    worker.on('exit', () => {
-      if (!this.#isStopped) this.#fail(new KnpError('INTERNAL', 'the packet thread ended'))
+    this.#exited = new Promise((resolve) => {
+      worker.once('exit', () => {
+        if (!this.#isStopped) this.#fail(new KnpError('INTERNAL', 'the packet thread ended'))
+        resolve()
+      })
     })
     worker.on('message', (message: FromPacketThread) => {
       if (message.type === 'swapped') this.#swaps.get(message.generation)?.()
@@ -70,9 +75,8 @@ export class PacketThread {
     if (this.#isStopped) return
     this.#isStopped = true
     process.removeListener('exit', this.#onExit)
-    const exited = new Promise((resolve) => this.#worker.once('exit', resolve))
     this.#send({ type: 'stop' })
-    await exited
+    await this.#exited
   }
 
   readonly #onExit = () => {
