@@ -34,6 +34,8 @@ export type FromPacketThread =
 
 /** A net under lost wake-ups; the thread is woken for every message. */
 const RECEIVE_TIMEOUT_MS = 1000
+/** Under load the queue's own counters are read once in so many batches: reading them allocates. */
+const NOTE_INTERVAL = 256
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(port: MessagePort, { queue: options, marks, counters, generation, stamp }: PacketThreadData): void {
@@ -41,9 +43,9 @@ function run(port: MessagePort, { queue: options, marks, counters, generation, s
   try {
     const judge = new PacketJudge(attachEngine(generation, policyKinds), stamp, marks)
     port.postMessage({ type: 'bound', wakeFd: queue.wakeFd } satisfies FromPacketThread)
-    for (;;) {
-      judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS)
-      noteQueueCounters(queue, counters)
+    for (let batch = 0; ; batch++) {
+      const count = judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS)
+      if (count === 0 || batch % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return

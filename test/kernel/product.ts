@@ -14,7 +14,7 @@ export const knp = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
 
 /** Why a test that needs namespaces does not run here; in CI it runs, and fails. */
 export const skip: string | false =
-  process.geteuid?.() === 0 || process.env['CI'] ? false : 'needs root: makes network namespaces'
+  process.geteuid?.() === 0 || process.env.CI ? false : 'needs root: makes network namespaces'
 
 const START_TIMEOUT_MS = 20_000
 const CHANGE_TIMEOUT_MS = 10_000

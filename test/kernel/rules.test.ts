@@ -1,4 +1,3 @@
-import { isIPv4 } from 'node:net'
 import t from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork } from '../../src/lab/network.ts'

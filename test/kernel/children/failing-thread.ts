@@ -7,7 +7,7 @@ import worker from 'node:worker_threads'
 const { receiveMessageOnPort } = worker
 if (!worker.isMainThread) {
   worker.receiveMessageOnPort = (port) => {
-    if (existsSync(process.env['KNP_TEST_TRIGGER'] ?? '')) throw new Error('injected failure')
+    if (existsSync(process.env.KNP_TEST_TRIGGER ?? '')) throw new Error('injected failure')
     return receiveMessageOnPort(port)
   }
   syncBuiltinESMExports()
