@@ -16,7 +16,6 @@ export class PacketThread {
   /** Rejects when the thread ends without being told to. */
   readonly failure: Promise<never>
   #fail!: (error: unknown) => void
-  readonly #exited: Promise<void>
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
   static async start(data: Omit<PacketThreadData, 'counters'>): Promise<PacketThread> {

@@ -99,7 +99,7 @@ const cases: readonly Case[] = [
   ['an IPv4 header of 16 bytes', 4, withByte(ipv4(TCP, tcp()), 0, 0x44), MALFORMED],
   ['an IPv4 header longer than the packet', 4, withByte(ipv4(59, filled(8, 0)), 0, 0x4f), MALFORMED],
   ['a total length below the header', 4, ipv4(TCP, tcp(), { totalBytes: 19 }), MALFORMED],
-  ['a total length above the packet', 4, ipv4(TCP, tcp(), { totalBytes: 53 }), MALFORMED],
+  ['a total length above the packet', 4, ipv4(TCP, tcp(), { totalBytes: 57 }), MALFORMED],
   ['a total length that ends inside TCP', 4, ipv4(TCP, tcp(), { totalBytes: 39 }), MALFORMED],
   ['bytes behind the total length are padding', 4, ipv4(UDP, udp(), { totalBytes: 28 }), NONE],
   ['a later IPv4 fragment', 4, ipv4(UDP, udp(), { fragment: 0x2001 }), FRAGMENT],
@@ -109,7 +109,7 @@ const cases: readonly Case[] = [
   ['a TCP header longer than the packet', 4, ipv4(TCP, withByte(tcp(), 12, 0xf0)), MALFORMED],
   ['ICMPv6 in IPv4', 4, ipv4(ICMPV6, icmp(128, 0)), MALFORMED],
   ['ICMP in IPv6', 6, ipv6(ICMP, icmp(8, 0)), MALFORMED],
-  ['a payload length above the packet', 6, ipv6(TCP, tcp(), { payloadBytes: 33 }), MALFORMED],
+  ['a payload length above the packet', 6, ipv6(TCP, tcp(), { payloadBytes: 37 }), MALFORMED],
   [
     'a payload length that ends inside an extension header',
     6,

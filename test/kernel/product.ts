@@ -9,8 +9,13 @@ import { ask } from '../../src/control/socket.ts'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import type { ExecResult, Network } from '../../src/lab/network.ts'
 
-/** The program as people start it. */
-export const knp = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
+const program = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
+
+/** The command `knp` as people start it: without what the test runner preloads into every Node process. */
+export function knp(args: readonly string[], env: Readonly<Record<string, string>> = {}): string[] {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  return ['env', '-u', 'NODE_OPTIONS', ...variables, process.execPath, program, ...args]
+}
 
 /** Why a test that needs namespaces does not run here; in CI it runs, and fails. */
 export const skip: string | false =
@@ -83,12 +88,8 @@ export class Product {
   /** Starts it, and does not wait. */
   static launch(network: Network, folder: Policies, { args = [], env = {} }: ProductOptions = {}): Product {
     const socket = join(folder.path, '.control.sock')
-    const argv = [process.execPath, knp, 'run', '--source', folder.path, '--control-socket', socket, ...args]
-    return new Product(
-      network,
-      socket,
-      network.spawn(network.router, argv, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } }),
-    )
+    const argv = knp(['run', '--source', folder.path, '--control-socket', socket, ...args], env)
+    return new Product(network, socket, network.spawn(network.router, argv, { stdio: ['ignore', 'pipe', 'pipe'] }))
   }
 
   private constructor(network: Network, socket: string, child: ChildProcess) {
@@ -112,7 +113,7 @@ export class Product {
     })
   }
 
-  /** The process itself: `ip netns exec` becomes it. */
+  /** The process itself: `ip netns exec` and `env` become it. */
   get pid(): number {
     return this.#child.pid!
   }
@@ -133,8 +134,7 @@ export class Product {
 
   /** `knp status` as a person runs it. */
   statusCommand(...args: readonly string[]): Promise<ExecResult> {
-    const argv = [process.execPath, knp, 'status', '--control-socket', this.#socket, ...args]
-    return this.#network.exec(this.#network.router, argv)
+    return this.#network.exec(this.#network.router, knp(['status', '--control-socket', this.#socket, ...args]))
   }
 
   /** Makes a change and waits until the generation that it brings is in force. Answers how long that took, in ms. */
@@ -147,11 +147,11 @@ export class Product {
     return performance.now() - started
   }
 
-  /** Waits until it has said something on stderr; the time that took, in ms. */
-  async said(text: string | RegExp, timeoutMs = CHANGE_TIMEOUT_MS): Promise<number> {
+  /** Waits until it has said something on stderr, so many times since its start. Answers how long that took, in ms. */
+  async said(text: string, times = 1): Promise<number> {
     const started = performance.now()
-    const isThere = await this.#until(() => this.#stderr.search(text) >= 0, timeoutMs)
-    if (!isThere) throw new Error(`knp run did not say ${text}: ${this.#stderr}`)
+    const isThere = await this.#until(() => this.#stderr.split(text).length > times, CHANGE_TIMEOUT_MS)
+    if (!isThere) throw new Error(`knp run did not say "${text}": ${this.#stderr}`)
     return performance.now() - started
   }
 

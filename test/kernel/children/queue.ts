@@ -127,7 +127,7 @@ t.test('a descriptor that is no eventfd is not written to', async (t) => {
 })
 
 t.test('a worker that is terminated inside the addon ends, and gives the queue back', async (t) => {
-  for (let i = 0; i < 20; i++) {
+  for (let i = 0; i < 5; i++) {
     const worker = new Worker(new URL('./busy-worker.ts', import.meta.url))
     await once(worker, 'message')
     t.equal(await worker.terminate(), 1)
