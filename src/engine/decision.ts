@@ -73,12 +73,8 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
   const protocol = protocolNumber(question.protocol, isV4)
   const packet = makePacket(addresses, protocol, question.port, isV4)
 
-  const flow = engine.identify(packet, ANY_HOOK)
-  // A named workload is meant even where another one owns the address.
-  flow.sourceWorkload = source.workload ?? OUTSIDE
-  flow.destinationWorkload = destination.workload ?? OUTSIDE
-  flow.sourceIdentity = identityOf(compiled, source)
-  flow.destinationIdentity = identityOf(compiled, destination)
+  // A named workload is meant even where another one owns the address, or where it has none.
+  const flow = engine.identify(packet, ANY_HOOK, source.workload ?? OUTSIDE, destination.workload ?? OUTSIDE)
   flow.hasSourceAddress = addresses.source !== undefined
   flow.hasDestinationAddress = addresses.destination !== undefined
 
@@ -87,8 +83,8 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
   const verdict = engine.decideFlow(flow, trace) === 'accept' ? 'allow' : 'deny'
   const stages = stagesOf(trace, source, destination)
   const decisive = decisiveStep(stages)
-  if (decisive?.verdict === 'deny' && decisive.isUndecidable && !stages.some(isCertainDenial)) {
-    const nameless = addresses.source === undefined ? source : destination
+  if (decisive?.isUndecidable) {
+    const nameless = decisive.direction === 'egress' ? destination : source
     const target = targetText(destination, protocol, question.port)
     throw new QuestionError(
       'unknown',
@@ -112,10 +108,6 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
     ...(decisive?.nearest && { nearest: decisive.nearest }),
     generation: compiled.generation.number,
   }
-}
-
-function identityOf({ identities }: CompiledPolicy, { workload }: Endpoint): number {
-  return workload === undefined ? OUTSIDE : identities.tables.workloadIdentity[workload]!
 }
 
 function makePacket(
@@ -147,15 +139,15 @@ function stagesOf(trace: Trace, source: Endpoint, destination: Endpoint): Stage[
   })
 }
 
-/** The denial that ended it, else the last acceptance by a policy. */
+/** The denial that ended it, rather a certain one, else the last acceptance by a policy. */
 function decisiveStep(stages: readonly Stage[]): TraceStep | undefined {
   const last = stages.map(({ tiers }) => tiers.at(-1)!)
-  return last.find(({ verdict }) => verdict === 'deny') ?? last.findLast(({ verdict }) => verdict === 'accept')
-}
-
-function isCertainDenial({ tiers }: Stage): boolean {
-  const last = tiers.at(-1)!
-  return last.verdict === 'deny' && !last.isUndecidable
+  const denials = last.filter(({ verdict }) => verdict === 'deny')
+  return (
+    denials.find(({ isUndecidable }) => !isUndecidable) ??
+    denials[0] ??
+    last.findLast(({ verdict }) => verdict === 'accept')
+  )
 }
 
 function decidedBy({ direction, tier, policy, rule, reason }: TraceStep): DecidedBy {

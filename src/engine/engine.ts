@@ -11,8 +11,12 @@ export interface Engine {
   readonly evaluators: readonly PolicyEvaluator[]
   /** Decides a packet in its connection's original direction. @param hook netfilter hook number, or ANY_HOOK */
   decide(packet: Packet, hook: number): 'accept' | 'deny'
-  /** Who the ends are; with ANY_HOOK nodes are told by their addresses. The answer is overwritten by the next call. */
-  identify(packet: Packet, hook: number): MutableFlow
+  /**
+   * Who the ends are; with ANY_HOOK nodes are told by their addresses. The answer is overwritten by the next call.
+   * @param source index of the workload that is meant, OUTSIDE for none; who owns the address where it is left out
+   * @param destination likewise
+   */
+  identify(packet: Packet, hook: number, source?: number, destination?: number): MutableFlow
   /** The decision itself; with a trace both stages are walked to the end. */
   decideFlow(flow: Flow, trace?: Trace): 'accept' | 'deny'
 }
@@ -21,10 +25,13 @@ export interface Engine {
 export function createEngine(tables: IdentityTables, evaluators: readonly PolicyEvaluator[]): Engine {
   let flow: MutableFlow | undefined
 
-  function identify(packet: Packet, hook: number): MutableFlow {
+  function identify(
+    packet: Packet,
+    hook: number,
+    source = workloadOf(tables, packet.source),
+    destination = workloadOf(tables, packet.destination),
+  ): MutableFlow {
     flow ??= new MutableFlow(packet)
-    const source = workloadOf(tables, packet.source)
-    const destination = workloadOf(tables, packet.destination)
     flow.packet = packet
     flow.hook = hook
     flow.sourceWorkload = source

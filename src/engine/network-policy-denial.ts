@@ -44,14 +44,14 @@ export function describeDenial(denial: Denial): DenialDescription {
     `${refName(policy.ref)} isolates the ${direction === 'egress' ? 'source' : 'destination'} for ${direction}` +
     (others > 0 ? ` (with ${others} other ${others === 1 ? 'policy' : 'policies'})` : '') +
     (misses.length === 0 ? ' and allows nothing' : ' and no rule allows this flow')
-  const hasBlocks = policies.some(({ [direction]: rules }) =>
-    rules!.some(({ peers }) => peers?.some(({ type }) => type === 'block')),
+  const needsAddress = policies.some(({ [direction]: rules }) =>
+    rules!.some(({ ports, peers }) => !portMiss(denial, ports) && peers?.some(({ type }) => type === 'block')),
   )
   return {
     policy: policy.ref,
     reason,
     ...(nearest && { nearest: { policy: policy.ref, rule: nearest.rule, difference: nearest.difference } }),
-    ...(peerAddress === undefined && hasBlocks && { isUndecidable: true }),
+    ...(peerAddress === undefined && needsAddress && { isUndecidable: true }),
   }
 }
 

@@ -198,6 +198,14 @@ export class Batch {
     return this.#changeElements(`delete elements of ${set}`, NFT_MSG_DELSETELEM, 0, set, keys)
   }
 
+  /** Removes all elements of a set. ENOENT when there is no such set. */
+  flushSet(set: string): this {
+    const attributes = new AttributeWriter()
+      .string(NFTA_SET_ELEM_LIST_TABLE, this.table)
+      .string(NFTA_SET_ELEM_LIST_SET, set)
+    return this.#add(`flush set ${set}`, NFT_MSG_DELSETELEM, 0, attributes)
+  }
+
   #changeElements(step: string, message: number, flags: number, set: string, keys: Iterable<Uint8Array>): this {
     let attributes: AttributeWriter | undefined
     let list = 0

@@ -6,6 +6,7 @@ import { KnpError } from '../errors.ts'
 import { sweepMarks } from '../native/conntrack.ts'
 import { hostU32, type Netlink, NetlinkError, openNetlink } from '../native/netlink.ts'
 import {
+  type Batch,
   batch,
   commit,
   divertRule,
@@ -32,7 +33,7 @@ export type RulesetCounters = Readonly<Record<(typeof counters)[number], number>
 export class Ruleset {
   readonly #config: RulesetConfig
   readonly #netlink: Netlink
-  /** Elements as the kernel has them. */
+  /** Elements as the kernel has them; unknown before the first update. */
   #subjects = new Map<string, Address>()
   #stamp: number | undefined
   #mechanism: QueueMechanism | undefined
@@ -56,9 +57,8 @@ export class Ruleset {
     const isNew = !this.#isPresent()
     try {
       await runNft(objectsText())
-      this.#adoptElements()
       this.#mechanism = this.#insertDivertRules()
-      this.update(subjects, stamp)
+      this.#commitElements(this.#takeOver(), subjects, stamp)
       await runNft(rulesText(this.#config))
     } catch (error) {
       if (isNew) await removeRuleset()
@@ -71,34 +71,7 @@ export class Ruleset {
    * Connections of all other generations are judged again at their next packet.
    */
   update(subjects: readonly Address[], stamp: number): void {
-    const { marks } = this.#config
-    const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
-    const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
-    const removed = [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address)
-    const changes = batch(TABLE)
-      .deleteElements(sets.subjects4, removed.filter(isIPv4).map(addressKey))
-      .deleteElements(sets.subjects6, removed.filter(isIPv6).map(addressKey))
-      .addElements(sets.subjects4, added.filter(isIPv4).map(addressKey))
-      .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
-    if (stamp !== this.#stamp) {
-      // A stamp is used again after 14 generations: no connection may still carry it from then.
-      sweepMarks(
-        this.#netlink,
-        { mask: marks.connectionMask, value: stamp << marks.connectionShift, newValue: 0 },
-        'both',
-      )
-      if (this.#stamp !== undefined) {
-        changes
-          .deleteElements(sets.stamped, [hostU32(this.#stamp << marks.connectionShift)])
-          .deleteElements(sets.current, [hostU32(this.#stamp << marks.stampShift)])
-      }
-      changes
-        .addElements(sets.stamped, [hostU32(stamp << marks.connectionShift)])
-        .addElements(sets.current, [hostU32(stamp << marks.stampShift), hostU32(PICKED_UP << marks.stampShift)])
-    }
-    commit(this.#netlink, changes)
-    this.#subjects = wanted
-    this.#stamp = stamp
+    this.#commitElements(batch(TABLE), subjects, stamp)
   }
 
   /** Whether the table still holds the divert rules: false after another program has flushed or deleted it. */
@@ -125,21 +98,41 @@ export class Ruleset {
     }
   }
 
-  /** An earlier run's elements, so that the first update replaces them. */
-  #adoptElements(): void {
+  /**
+   * Begins a change that replaces whatever elements there are: those of an earlier run, whose stamps were given by policies
+   * that nobody knows any more. In the same transaction as the new ones: protection has no gap.
+   */
+  #takeOver(): Batch {
     this.#subjects = new Map()
-    for (const set of [sets.subjects4, sets.subjects6]) {
-      for (const key of listElements(this.#netlink, TABLE, set)) {
-        const address = addressOfKey(key)
-        this.#subjects.set(formatAddress(address), address)
-      }
-    }
-    // Stamps of an earlier run were given by policies that are not known any more.
-    const leftovers = batch(TABLE)
-    for (const set of [sets.stamped, sets.current])
-      leftovers.deleteElements(set, listElements(this.#netlink, TABLE, set))
-    commit(this.#netlink, leftovers)
     this.#stamp = undefined
+    const changes = batch(TABLE)
+    for (const set of Object.values(sets)) changes.flushSet(set)
+    return changes
+  }
+
+  #commitElements(changes: Batch, subjects: readonly Address[], stamp: number): void {
+    const { marks } = this.#config
+    const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
+    const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
+    const removed = [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address)
+    changes
+      .deleteElements(sets.subjects4, removed.filter(isIPv4).map(addressKey))
+      .deleteElements(sets.subjects6, removed.filter(isIPv6).map(addressKey))
+      .addElements(sets.subjects4, added.filter(isIPv4).map(addressKey))
+      .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
+    if (stamp !== this.#stamp) {
+      // A stamp is used again after 14 generations: no connection may still carry it from then.
+      const value = stamp << marks.connectionShift
+      sweepMarks(this.#netlink, { mask: marks.connectionMask, value, newValue: 0 }, 'both')
+      changes
+        .flushSet(sets.stamped)
+        .flushSet(sets.current)
+        .addElements(sets.stamped, [hostU32(value)])
+        .addElements(sets.current, [hostU32(stamp << marks.stampShift), hostU32(PICKED_UP << marks.stampShift)])
+    }
+    commit(this.#netlink, changes)
+    this.#subjects = wanted
+    this.#stamp = stamp
   }
 
   #insertDivertRules(): QueueMechanism {
@@ -190,10 +183,4 @@ function addressKey(address: Address): Uint8Array {
   const key = new DataView(new ArrayBuffer(words.length * 4))
   for (const [i, word] of words.entries()) key.setInt32(i * 4, word)
   return new Uint8Array(key.buffer)
-}
-
-function addressOfKey(key: Uint8Array): Address {
-  const view = new DataView(key.buffer, key.byteOffset, key.byteLength)
-  if (key.length === 4) return { w0: 0, w1: 0, w2: 0xffff, w3: view.getInt32(0) }
-  return { w0: view.getInt32(0), w1: view.getInt32(4), w2: view.getInt32(8), w3: view.getInt32(12) }
 }
