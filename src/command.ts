@@ -55,6 +55,8 @@ function asKnpError(error: Error & { oclif?: { exit?: number } }): KnpError | un
   if (error instanceof KnpError) return error
   // What oclif could not parse; its messages end with advice of their own.
   if (error.oclif?.exit === 2)
-    return new KnpError('USAGE', error.message.replace(/\nSee more help with --help$/, ''), { hint: 'see --help' })
+    return new KnpError('USAGE', error.message.replace(/\nSee more help with --help$/, '').replace(/\s*\n\t/g, ': '), {
+      hint: 'see --help',
+    })
   return undefined
 }

@@ -1,4 +1,4 @@
-import { chmod, mkdir, unlink } from 'node:fs/promises'
+import { chmod, lstat, mkdir, unlink } from 'node:fs/promises'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { KnpError } from '../errors.ts'
@@ -14,15 +14,20 @@ export class ControlServer {
   readonly #server: Server
   readonly #connections = new Set<Socket>()
 
-  /** Listens at `path`, mode 0660. Throws KnpError QUEUE_TAKEN where a firewall answers there already. */
+  /**
+   * Listens at `path`, mode 0660. Throws KnpError QUEUE_TAKEN where a firewall answers there already, USAGE where
+   * something else is there, PERMISSION where it cannot listen.
+   */
   static async listen(path: string, methods: ControlMethods): Promise<ControlServer> {
-    await mkdir(dirname(path), { recursive: true })
+    await mkdir(dirname(path), { recursive: true }).catch((cause: Error) => {
+      throw new KnpError('PERMISSION', `${path}: cannot make its folder: ${cause.message}`, { cause })
+    })
     if (await isAnswering(path)) {
       throw new KnpError('QUEUE_TAKEN', `${path}: a firewall runs already and answers here`, {
         hint: 'stop it, or give this one a --control-socket, queue and table of its own in another network namespace',
       })
     }
-    await unlink(path).catch(() => {}) // left behind by a firewall that was killed
+    await removeStale(path)
     const control = new ControlServer(methods)
     await new Promise<void>((resolve, reject) => {
       control.#server.once('error', (cause) =>
@@ -101,6 +106,18 @@ function receiveLine(socket: Socket, maxBytes = Number.POSITIVE_INFINITY): Promi
     socket.once('close', () => reject(new Error('the other side went away')))
     socket.once('error', reject)
   })
+}
+
+/** Removes the socket that a firewall left behind when it was killed; anything else at its path is not ours to remove. */
+async function removeStale(path: string): Promise<void> {
+  const found = await lstat(path).catch(() => undefined)
+  if (!found) return
+  if (!found.isSocket()) {
+    throw new KnpError('USAGE', `${path}: is there already, and is no socket`, {
+      hint: 'give --control-socket a path of its own',
+    })
+  }
+  await unlink(path)
 }
 
 async function isAnswering(path: string): Promise<boolean> {

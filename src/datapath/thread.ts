@@ -10,9 +10,11 @@ export class PacketThread {
   readonly counters: Counters
   readonly #worker: Worker
   readonly #wakeFd: number
-  readonly #swaps = new Map<number, () => void>()
+  readonly #swaps = new Map<number, { resolve(): void; reject(error: unknown): void }>()
   readonly #exited: Promise<void>
   #isStopped = false
+  /** Set when the thread has failed. */
+  #end: { readonly error: unknown } | undefined
   /** Rejects when the thread ends without being told to. */
   readonly failure: Promise<never>
   #fail!: (error: unknown) => void
@@ -42,7 +44,11 @@ export class PacketThread {
     this.#worker = worker
     this.#wakeFd = wakeFd
     this.failure = new Promise((_, reject) => {
-      this.#fail = reject
+      this.#fail = (error) => {
+        this.#end = { error }
+        for (const swap of this.#swaps.values()) swap.reject(error)
+        reject(error)
+      }
     })
     // Whoever waits for it sees it; nobody has to.
     this.failure.catch(() => {})
@@ -54,7 +60,7 @@ export class PacketThread {
       })
     })
     worker.on('message', (message: FromPacketThread) => {
-      if (message.type === 'swapped') this.#swaps.get(message.generation)?.()
+      if (message.type === 'swapped') this.#swaps.get(message.generation)?.resolve()
       else if (message.type === 'failed') this.#fail(asError(message))
     })
     // The process cannot end while the thread is blocked in the kernel.
@@ -63,9 +69,11 @@ export class PacketThread {
 
   /** Resolves when the thread decides by this generation, and all that it decided before has taken effect. */
   async swap(generation: Generation, stamp: number): Promise<void> {
-    const swapped = new Promise<void>((resolve) => this.#swaps.set(generation.number, resolve))
-    this.#send({ type: 'swap', generation, stamp })
-    await Promise.race([swapped, this.failure])
+    if (this.#end) throw this.#end.error
+    await new Promise<void>((resolve, reject) => {
+      this.#swaps.set(generation.number, { resolve, reject })
+      this.#send({ type: 'swap', generation, stamp })
+    })
     this.#swaps.delete(generation.number)
   }
 

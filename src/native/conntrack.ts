@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import {
+  type Attributes,
   AttributeWriter,
   MAX_SUBMITTED,
   type Netlink,
@@ -13,9 +14,14 @@ import {
 const IPCTNL_MSG_CT_NEW = 0
 const IPCTNL_MSG_CT_GET = 1
 const CTA_TUPLE_ORIG = 1
+const CTA_PROTOINFO = 4
 const CTA_MARK = 8
 const CTA_ZONE = 18
 const CTA_MARK_MASK = 21
+const CTA_PROTOINFO_TCP = 1
+const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4
+/** linux/netfilter/nf_conntrack_tcp.h: what the kernel sets for a connection whose SYN it has not seen. */
+const IP_CT_TCP_FLAG_BE_LIBERAL = 0x08
 const AF_UNSPEC = 0
 const AF_INET = 2
 const AF_INET6 = 10
@@ -28,6 +34,15 @@ export interface MarkSweep {
   readonly value: number
   /** What they become. */
   readonly newValue: number
+  /** Which of them, by their attributes; all of them without it. */
+  readonly only?: (attributes: Attributes) => boolean
+}
+
+/** Whether the kernel came to know a TCP connection midway: which end began it is unknown. */
+export function isPickedUp(attributes: Attributes): boolean {
+  const tcp = attributes.nested(CTA_PROTOINFO)?.nested(CTA_PROTOINFO_TCP)
+  const flags = tcp?.get(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL)?.[0] ?? 0
+  return (flags & IP_CT_TCP_FLAG_BE_LIBERAL) !== 0
 }
 
 /**
@@ -53,6 +68,7 @@ export function sweepMarks(netlink: Netlink, sweep: MarkSweep, family: 4 | 6 | '
     const mark = connection.attributes.u32(CTA_MARK) ?? 0
     // Kernels without the filter list all of them.
     if ((mark & mask) >>> 0 !== value) continue
+    if (sweep.only?.(connection.attributes) === false) continue
     const change = changeMark(connection, (sweep.newValue & mask) >>> 0, mask)
     if (change !== undefined) changes.push(change)
   }

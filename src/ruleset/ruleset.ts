@@ -1,9 +1,9 @@
 import type { MarkLayout } from '../datapath/marks.ts'
-import { PICKED_UP } from '../datapath/marks.ts'
+import { NO_STAMP, PICKED_UP } from '../datapath/marks.ts'
 import { isIPv4 } from '../engine/address.ts'
 import { type Address, formatAddress } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
-import { sweepMarks } from '../native/conntrack.ts'
+import { isPickedUp, sweepMarks } from '../native/conntrack.ts'
 import { hostU32, type Netlink, NetlinkError, openNetlink } from '../native/netlink.ts'
 import {
   type Batch,
@@ -60,6 +60,7 @@ export class Ruleset {
       this.#mechanism = this.#insertDivertRules()
       this.#commitElements(this.#takeOver(), subjects, stamp)
       await runNft(rulesText(this.#config))
+      this.#markPickedUp()
     } catch (error) {
       if (isNew) await removeRuleset()
       throw error
@@ -133,6 +134,16 @@ export class Ruleset {
     commit(this.#netlink, changes)
     this.#subjects = wanted
     this.#stamp = stamp
+  }
+
+  /**
+   * The kernel tracks connections from when the first rule asks for it, which is a moment before the rules are in force:
+   * those that are under way then may stand in its table the wrong way round.
+   */
+  #markPickedUp(): void {
+    const { connectionMask: mask, connectionShift } = this.#config.marks
+    const sweep = { mask, value: NO_STAMP, newValue: PICKED_UP << connectionShift, only: isPickedUp }
+    sweepMarks(this.#netlink, sweep, 'both')
   }
 
   #insertDivertRules(): QueueMechanism {

@@ -130,9 +130,10 @@ function* chainRules({
       ask(queued),
       `ct direction reply ${ask(reply)}`,
       `ct state related meta l4proto { icmp, ipv6-icmp } ${ask(related)} accept`,
-      // Nobody knows which end began these.
-      `ct state { invalid, untracked } ${ask(either)} accept`,
-      `ct state new ${isNoBeginning} ${ask(either)} accept`,
+      // Nobody knows which end began these. Invalid packets of other protocols are malformed: judged as they stand, so
+      // that a wrong checksum does not make an answer of them.
+      `ct state untracked ${ask(either)} accept`,
+      `ct state { invalid, new } ${isNoBeginning} ${ask(either)} accept`,
       `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)} ${isNoBeginning} ${ask(either)}`,
     ],
   ]

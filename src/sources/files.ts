@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import { invalidManifest, type Manifest, readManifest } from './manifest.ts'
@@ -30,6 +31,7 @@ export class FilesSource implements Source {
   #objects = new Map<string, PolicyObject>()
   #error: string | undefined
   #syncedAtMs: number | undefined
+  #changes: ChangeWatcher | undefined
 
   /** @param onHealth called when the source breaks, and when it is well again */
   constructor(path: string, onHealth: (health: SourceHealth) => void = () => {}) {
@@ -39,8 +41,8 @@ export class FilesSource implements Source {
   }
 
   async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
-    // Watching starts before reading: what changes in between is read again.
-    const changes = new ChangeWatcher(this.#path, signal)
+    const changes = new ChangeWatcher(signal)
+    this.#changes = changes
     update(await this.read())
     void this.#follow(changes, update, signal)
   }
@@ -49,7 +51,9 @@ export class FilesSource implements Source {
   async read(): Promise<Delta> {
     const found = await this.#readFiles()
     const objects = collect(found)
-    const upserts = [...objects.values()].filter((object) => this.#objects.get(objectKey(object)) !== object)
+    const upserts = [...objects]
+      .filter(([key, object]) => !isDeepStrictEqual(this.#objects.get(key), object))
+      .map(([, object]) => object)
     const deletes = [...this.#objects.keys()].filter((key) => !objects.has(key))
     this.#objects = objects
     this.#files.clear()
@@ -107,14 +111,31 @@ export class FilesSource implements Source {
 
   async #list(): Promise<string[]> {
     try {
-      if (!(await stat(this.#path)).isDirectory()) return [this.#path]
-      const entries = await readdir(this.#path, { recursive: true })
+      if (!(await stat(this.#path)).isDirectory()) {
+        // Not the file itself: a watch stays with the old file when a new one takes its place.
+        await this.#changes?.watch([dirname(this.#path)])
+        return [this.#path]
+      }
+      let entries: { readonly path: string; readonly isFolder: boolean }[]
+      let isNewlyWatched: boolean | undefined
+      do {
+        entries = (await readdir(this.#path, { recursive: true, withFileTypes: true })).map((entry) => ({
+          path: join(entry.parentPath, entry.name),
+          isFolder: entry.isDirectory(),
+        }))
+        const folders = entries.filter(({ isFolder }) => isFolder).map(({ path }) => path)
+        // What appears in a folder before it is watched is seen by listing again.
+        isNewlyWatched = await this.#changes?.watch([this.#path, ...folders])
+      } while (isNewlyWatched)
       // Kubernetes mounts a ConfigMap's files as links into a hidden folder, which would show each of them twice.
-      const isHidden = (name: string) => name.split('/').some((part) => part.startsWith('.'))
+      const isHidden = (path: string) =>
+        relative(this.#path, path)
+          .split('/')
+          .some((part) => part.startsWith('.'))
       return entries
-        .filter((name) => manifestNames.test(name) && !isHidden(name))
+        .filter(({ path, isFolder }) => !isFolder && manifestNames.test(path) && !isHidden(path))
+        .map(({ path }) => path)
         .sort()
-        .map((name) => join(this.#path, name))
     } catch (error) {
       throw unreadable(this.#path, error)
     }
@@ -155,20 +176,45 @@ function unreadable(path: string, cause: unknown): KnpError {
   })
 }
 
-/** Tells when something below a path may have changed; changes that come together count as one. */
+/**
+ * Tells when something in some folders may have changed; changes that come together count as one. Each folder has a watch
+ * of its own: Node's recursive ones stay with a file that was replaced, and lose what happens to the new one.
+ */
 class ChangeWatcher {
-  readonly #watcher: FSWatcher | undefined
+  readonly #signal: AbortSignal
+  readonly #watchers = new Map<string, { readonly inode: bigint; readonly watcher: FSWatcher }>()
   #wake: (() => void) | undefined
   #isChanged = false
 
-  constructor(path: string, signal: AbortSignal) {
-    try {
-      this.#watcher = watch(path, { recursive: true, signal }, () => this.#changed())
-      // A watch that breaks (the folder was replaced) leaves the periodic look.
-      this.#watcher.on('error', () => this.#changed())
-    } catch {
-      this.#watcher = undefined
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+  }
+
+  /** Watches these folders and no others. True where one was not watched before: it is to be listed again. */
+  async watch(folders: readonly string[]): Promise<boolean> {
+    const wanted = new Set(folders)
+    let isNew = false
+    for (const [folder, { watcher }] of this.#watchers) {
+      if (wanted.has(folder)) continue
+      watcher.close()
+      this.#watchers.delete(folder)
     }
+    for (const folder of wanted) {
+      try {
+        const { ino: inode } = await stat(folder, { bigint: true })
+        const known = this.#watchers.get(folder)
+        if (known?.inode === inode || this.#signal.aborted) continue
+        known?.watcher.close()
+        const watcher = watch(folder, { signal: this.#signal }, () => this.#changed())
+        // A watch that breaks leaves the periodic look.
+        watcher.on('error', () => this.#changed())
+        this.#watchers.set(folder, { inode, watcher })
+        isNew = true
+      } catch {
+        // Gone already, or no watch is to be had (a limit, a file system without them): the periodic look finds it.
+      }
+    }
+    return isNew
   }
 
   /** Resolves to true after a change has settled or the time for a look has come, to false when the signal aborts. */

@@ -34,7 +34,7 @@ export function readManifest(text: string, file: string): Manifest {
       problems.push(`${file}:${lines.linePos(error.pos[0]).line}: ${error.message}`)
       continue
     }
-    for (const { value, path } of itemsOf(toPlain(document, file, problems))) {
+    for (const { value, path } of itemsOf(toPlain(document, file, lines, problems))) {
       const place = (at: ObjectPath) => `${file}:${lineOf(document, [...path, ...at], lines)}`
       try {
         const reading = readObject(value)
@@ -58,11 +58,12 @@ export function invalidManifest(problems: readonly string[]): KnpError {
   })
 }
 
-function toPlain(document: Document.Parsed, file: string, problems: string[]): unknown {
+function toPlain(document: Document.Parsed, file: string, lines: LineCounter, problems: string[]): unknown {
   try {
     return document.toJS()
   } catch (error) {
-    problems.push(`${file}: ${(error as Error).message}`)
+    // An alias without its anchor, or one of very many: the parser does not say where.
+    problems.push(`${file}:${lineOf(document, [], lines)}: ${(error as Error).message}`)
     return undefined
   }
 }

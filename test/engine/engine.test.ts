@@ -23,7 +23,7 @@ function decide(fields: PacketFields, hook: number, world = onN1): 'accept' | 'd
 t.test('neighbour discovery, MLD and path-MTU errors pass; other ICMP is judged', async (t) => {
   const v6 = { source: 'fd00::11', destination: 'fd00::3', protocol: 58 }
   const v4 = { source: web, destination: db, protocol: 1 }
-  const cases: readonly [rule: string, fields: PacketFields, verdict: 'accept' | 'deny'][] = [
+  const cases: readonly (readonly [rule: string, fields: PacketFields, verdict: 'accept' | 'deny'])[] = [
     ...[133, 134, 135, 136, 137].map(
       (icmpType) => [`neighbour discovery ${icmpType}`, { ...v6, icmpType }, 'accept'] as const,
     ),

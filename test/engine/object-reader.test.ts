@@ -31,6 +31,7 @@ t.test('what a reader refuses', async (t) => {
 
 t.test('an unknown field is refused at its own place', async (t) => {
   t.throws(() => at({ name: 'a', prot: 1 }).fields(['name', 'port']), {
+    name: 'InvalidObject',
     path: ['spec', 'ports', 0, 'port', 'prot'],
     problem: 'unknown field "prot"; known here: name, port',
   })

@@ -96,7 +96,7 @@ t.test('a quote that the kernel cut is TRUNCATED until its ports are there', asy
   const whole = error[4](ipv4(TCP, tcp()))
   const problems = Array.from({ length: whole.length }, (_, captured) => decodeQuoted(4, whole, captured)[0])
   t.equal(problems[28], MALFORMED, 'nothing of it is there')
-  const wanted = problems.map((_, captured) => (captured < 28 + 28 ? TRUNCATED : NONE))
+  const wanted = problems.map((_, captured): PacketProblem => (captured < 28 + 28 ? TRUNCATED : NONE))
   t.same(problems, wanted.with(28, MALFORMED))
 })
 

@@ -124,13 +124,13 @@ function message(family: 0 | 1, protocol: number, type: number, code: number): B
   return ipPacket(ends, protocol, icmpMessage(ends, type, code, quoted, 1280))
 }
 
-function headerBytes(packet: Buffer): number {
+function headerBytes(packet: Uint8Array): number {
   return packet[0]! >> 4 === 4 ? 20 : 40
 }
 
 /** Whether what arrived is what was sent: the header changes on the way, the message does not. */
-function isSame(seen: Buffer, sent: Buffer): boolean {
-  return seen[0] === sent[0] && seen.subarray(headerBytes(sent)).equals(sent.subarray(headerBytes(sent)))
+function isSame(seen: Uint8Array, sent: Uint8Array): boolean {
+  return seen[0] === sent[0] && Buffer.compare(seen.subarray(headerBytes(sent)), sent.subarray(headerBytes(sent))) === 0
 }
 
 function nameOf(packet: Buffer): string {

@@ -60,7 +60,7 @@ export function udpDatagram(ends: Ends, { sourcePort, port }: Ports, data = ''):
 }
 
 /** ICMP or ICMPv6, as the addresses are. `rest` are bytes 4 to 7. */
-export function icmpMessage(ends: Ends, type: number, code: number, body = Buffer.alloc(0), rest = 0): Buffer {
+export function icmpMessage(ends: Ends, type: number, code: number, body: Buffer = Buffer.alloc(0), rest = 0): Buffer {
   const header = Buffer.alloc(8)
   header[0] = type
   header[1] = code

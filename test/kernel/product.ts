@@ -24,11 +24,13 @@ export const skip: string | false =
 const START_TIMEOUT_MS = 20_000
 const CHANGE_TIMEOUT_MS = 10_000
 
-/** A folder of manifests, each written in one step, as an editor or a deployment does. */
+/** A folder of manifests. */
 export interface Policies {
   readonly path: string
-  /** Makes or replaces a file: text as it is, or objects. */
+  /** Makes a file, or puts another one in its place, in one step: text as it is, or objects. */
   write(name: string, content: string | readonly object[]): Promise<void>
+  /** Changes a file in its place, as a shell's `>` does. */
+  overwrite(name: string, content: string | readonly object[]): Promise<void>
   remove(name: string): Promise<void>
   close(): Promise<void>
 }
@@ -36,14 +38,15 @@ export interface Policies {
 /** A new, empty folder. */
 export async function policies(): Promise<Policies> {
   const path = await mkdtemp(join(tmpdir(), 'knp-policies-'))
+  const textOf = (content: string | readonly object[]) =>
+    typeof content === 'string' ? content : content.map((object) => `${JSON.stringify(object)}\n`).join('---\n')
   return {
     path,
     async write(name, content) {
-      const text =
-        typeof content === 'string' ? content : content.map((object) => `${JSON.stringify(object)}\n`).join('---\n')
-      await writeFile(join(path, `.${name}`), text)
+      await writeFile(join(path, `.${name}`), textOf(content))
       await rename(join(path, `.${name}`), join(path, name))
     },
+    overwrite: (name, content) => writeFile(join(path, name), textOf(content)),
     remove: (name) => rm(join(path, name)),
     close: () => rm(path, { recursive: true, force: true }),
   }

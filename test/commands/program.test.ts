@@ -1,0 +1,100 @@
+import t from 'tap'
+import { buildKnp, knp } from '../fixtures/knp.ts'
+
+t.before(buildKnp)
+
+t.test('help of every command: on stdout, without doing anything', async (t) => {
+  const folder = t.testdir()
+  const commands: readonly (readonly string[])[] = [
+    [],
+    ['run'],
+    ['explain'],
+    ['status'],
+    ['doctor'],
+    ['demo'],
+    ['ruleset'],
+    ['ruleset', 'print'],
+    ['ruleset', 'remove'],
+  ]
+  for (const command of commands) {
+    const { status, stdout, stderr } = await knp(folder, ...command, '--help')
+    t.equal(status, 0, `knp ${command.join(' ')} --help`)
+    t.match(stdout, new RegExp(`USAGE\n  \\$ ${['knp', ...command].join(' ')}`))
+    t.equal(stderr, '')
+  }
+})
+
+t.test('help names every command', async (t) => {
+  const { stdout } = await knp(t.testdir(), '--help')
+  for (const command of ['run', 'explain', 'status', 'doctor', 'demo', 'ruleset'])
+    t.match(stdout, new RegExp(`^  ${command} `, 'm'))
+})
+
+t.test('the version', async (t) => {
+  t.match((await knp(t.testdir(), '--version')).stdout, /^knp\/\d+\.\d+\.\d+/)
+})
+
+t.test('a command that does not exist is wrong usage', async (t) => {
+  const { status, stdout, stderr } = await knp(t.testdir(), 'nonsense')
+  t.equal(status, 2)
+  t.equal(stdout, '')
+  t.match(stderr, /nonsense/)
+})
+
+t.test('status without a firewall', async (t) => {
+  const folder = t.testdir()
+  const plain = await knp(folder, 'status', '--control-socket', 'none.sock')
+  t.same(plain, {
+    status: 4,
+    stdout: '',
+    stderr:
+      'knp: none.sock: no firewall runs here\n     start it with `knp run`, or name its socket with --control-socket\n',
+  })
+  const json = await knp(folder, 'status', '--json', '--control-socket', 'none.sock')
+  t.match(json, { status: 4, stderr: '' })
+  t.strictSame(JSON.parse(json.stdout), {
+    schema: 'knp.error/v1',
+    code: 'UNREACHABLE',
+    message: 'none.sock: no firewall runs here',
+    hint: 'start it with `knp run`, or name its socket with --control-socket',
+  })
+})
+
+t.test('the ruleset as text', async (t) => {
+  const folder = t.testdir()
+  const print = (...flags: readonly string[]) => knp(folder, 'ruleset', 'print', ...flags)
+  const [first, again, json] = [await print(), await print(), await print('--json')]
+  t.match(first, { status: 0, stderr: '' })
+  t.equal(first.stdout, again.stdout, 'the same every time')
+  t.match(first.stdout, /^table inet knp \{\n[\s\S]*\n# divert_input: .* queue flags bypass to 100\n$/)
+  t.strictSame(JSON.parse(json.stdout), { schema: 'knp.ruleset/v1', text: first.stdout })
+
+  const changed = await print('--on-failure', 'open', '--queue-first', '7', '--marks-packet', '0xfe00')
+  t.equal(changed.status, 0)
+  t.match(changed.stdout, 'meta mark & 0x00008000 == 0x00008000 queue flags bypass to 7\n')
+  t.notMatch(changed.stdout, '0x7f000000')
+
+  const wrong: readonly [flags: readonly string[], stderr: RegExp][] = [
+    [
+      ['--marks-packet', '0xf'],
+      /^knp: marks 0xf and 0xf0000000: masks with 7 and 4 adjoining bits are needed\n {5}the defaults are /,
+    ],
+    [['--marks-conntrack', 'x'], /^knp: marks 0x7f000000 and x: masks with/],
+    [['--on-failure', 'maybe'], /^knp: Expected --on-failure=maybe to be one of: open, closed\n/],
+    [
+      ['--queue-first', '70000'],
+      /^knp: Parsing --queue-first: Expected an integer less than or equal to 65535 but received: 70000\n/,
+    ],
+  ]
+  for (const [flags, stderr] of wrong) {
+    const run = await print(...flags)
+    t.match(run, { status: 2, stdout: '' }, flags.join(' '))
+    t.match(run.stderr, stderr)
+  }
+})
+
+t.test('run refuses what it cannot understand before it touches anything', async (t) => {
+  const folder = t.testdir({ 'a.yaml': 'kind: x\n' })
+  const { status, stdout } = await knp(folder, 'run', '--source', 'a.yaml', '--marks-packet', '1')
+  t.same({ status, stdout }, { status: 2, stdout: '' })
+})

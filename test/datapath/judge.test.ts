@@ -1,0 +1,188 @@
+import t from 'tap'
+import { outcomes, PacketJudge } from '../../src/datapath/judge.ts'
+import {
+  DEFAULT_CONNECTION_MASK,
+  DEFAULT_PACKET_MASK,
+  layoutMarks,
+  NO_STAMP,
+  PICKED_UP,
+} from '../../src/datapath/marks.ts'
+import { HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
+import { errorPacket, replyPacket, tcpPacket, udpPacket } from '../fixtures/kernel-packets.ts'
+import { shop } from '../fixtures/shop.ts'
+import { policyLine, type World, worldOf } from '../fixtures/world.ts'
+
+const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
+const { queued, reply, either, related } = marks
+const STAMP = 7
+/** Bits of a mark that are others'. */
+const FOREIGN = 0x80ff4001
+
+const client = '10.0.0.2' // shop/api
+const server = '10.0.0.3' // shop/db
+const stranger = '203.0.113.9'
+
+/** The client may reach the server on its port, and the server nobody: no connection that it begins is allowed. */
+const world = worldOf(
+  shop +
+    policyLine(
+      'shop/db',
+      'podSelector: {matchLabels: {app: db}}, ingress: [{from: [{podSelector: {matchLabels: {app: api}}}], ports: [{port: 5432}, {port: 5432, protocol: UDP}]}], policyTypes: [Ingress, Egress]',
+    ),
+  'n1',
+)
+
+function judge(packetBytes: Uint8Array, question: number, hook = HOOK_FORWARD, { compiled }: World = world): string {
+  const family = packetBytes[0]! >> 4
+  const judging = new PacketJudge(compiled.engine, STAMP, marks)
+  const mark = queued | question | FOREIGN | 0
+  const answer = judging.judge(packetBytes, 0, packetBytes.length, packetBytes.length, family, hook, mark) >>> 0
+  if ((answer & ~marks.packetMask) >>> 0 !== FOREIGN) return `lost bits: ${answer.toString(16)}`
+  const ours = (answer & marks.packetMask) >>> 0
+  const stamp = (ours & marks.stampMask) >>> marks.stampShift
+  const verdict = (ours & ~marks.stampMask) >>> 0
+  const isAllowed = judging.outcome === outcomes.ALLOWED
+  if (verdict === marks.allowed && isAllowed) return `allow ${stamp}`
+  if (verdict === marks.denied && stamp === 0 && !isAllowed)
+    return judging.outcome === outcomes.UNREADABLE ? 'unreadable' : 'deny'
+  return `no answer: ${answer.toString(16)}`
+}
+
+type Case = readonly [rule: string, packetBytes: Uint8Array, question: number, expected: string]
+
+const quotedByServer = replyPacket('UDP', server, client)
+const cases: readonly Case[] = [
+  ['the first packet', tcpPacket(client, server), 0, `allow ${STAMP}`],
+  ['the first packet of what is denied', tcpPacket(stranger, server), 0, 'deny'],
+  ['a later packet in the same direction', tcpPacket(client, server, 0x10), 0, `allow ${STAMP}`],
+  ['a connection that the server begins', udpPacket(server, client), 0, 'deny'],
+
+  ['a reply is judged by what it answers', replyPacket('TCP', server, client), reply, `allow ${STAMP}`],
+  ['also where the connection is denied by now', replyPacket('TCP', server, stranger), reply, 'deny'],
+  ['a packet that only looks like a reply is none', replyPacket('TCP', server, client), 0, 'deny'],
+
+  [
+    'an error to the client quotes the client’s packet',
+    errorPacket(client, udpPacket(client, server)),
+    reply | related,
+    `allow ${NO_STAMP}`,
+  ],
+  ['an error to the server quotes a reply', errorPacket(server, quotedByServer), related, `allow ${NO_STAMP}`],
+  ['an error about what is denied', errorPacket(stranger, udpPacket(stranger, server)), reply | related, 'deny'],
+  ['and to the server', errorPacket(server, replyPacket('UDP', server, stranger)), related, 'deny'],
+  [
+    '8 bytes of the quoted segment are enough',
+    errorPacket(client, tcpPacket(client, server).subarray(0, 28)),
+    reply | related,
+    `allow ${NO_STAMP}`,
+  ],
+  [
+    'an error that quotes too little',
+    errorPacket(client, tcpPacket(client, server).subarray(0, 27)),
+    reply | related,
+    'unreadable',
+  ],
+  ['related, and no error', udpPacket(client, server), related, 'unreadable'],
+  [
+    'related and either: the quoted packet counts',
+    errorPacket(client, udpPacket(client, server)),
+    reply | related | either,
+    `allow ${NO_STAMP}`,
+  ],
+
+  ['picked up midway, as it lies', tcpPacket(client, server, 0x10), either, `allow ${STAMP}`],
+  ['picked up midway, the other way round', replyPacket('TCP', server, client, 0x10), either, `allow ${PICKED_UP}`],
+  ['picked up midway, in the reply direction', tcpPacket(client, server, 0x10), either | reply, `allow ${PICKED_UP}`],
+  [
+    'picked up midway, the other way round in the reply direction',
+    replyPacket('TCP', server, client, 0x10),
+    either | reply,
+    `allow ${PICKED_UP}`,
+  ],
+  ['picked up midway, denied both ways', tcpPacket(stranger, server, 0x10), either, 'deny'],
+  ['a bare SYN says who begins', replyPacket('TCP', server, client, 2), either, 'deny'],
+  ['with ECN bits too', replyPacket('TCP', server, client, 0xc2), either, 'deny'],
+  ['a SYN with ACK does not', replyPacket('TCP', server, client, 0x12), either, `allow ${PICKED_UP}`],
+  ['a bare SYN that is allowed', tcpPacket(client, server, 2), either, `allow ${STAMP}`],
+  ['UDP says nothing of who begins', replyPacket('UDP', server, client), either, `allow ${PICKED_UP}`],
+
+  ['bytes that are no packet', Uint8Array.of(0x45, 0, 0), 0, 'unreadable'],
+  ['a fragment', withFragmentOffset(udpPacket(client, server)), 0, 'unreadable'],
+]
+
+t.test('every question', async (t) => {
+  for (const [rule, packetBytes, question, expected] of cases) t.equal(judge(packetBytes, question), expected, rule)
+})
+
+t.test('the hook of a reply is that of the packet which it answers', async (t) => {
+  const locked = worldOf(shop + policyLine('shop/deny', 'podSelector: {}, policyTypes: [Ingress, Egress]'), 'n1')
+  const host = '172.17.0.1'
+  const hooked: readonly [rule: string, packetBytes: Uint8Array, question: number, hook: number, expected: string][] = [
+    ['node to its pod', tcpPacket(host, server), 0, HOOK_OUTPUT, `allow ${STAMP}`],
+    ['the pod’s reply', replyPacket('TCP', server, host), reply, HOOK_INPUT, `allow ${STAMP}`],
+    ['pod to its node', tcpPacket(server, host), 0, HOOK_INPUT, `allow ${STAMP}`],
+    ['the node’s reply', replyPacket('TCP', host, server), reply, HOOK_OUTPUT, `allow ${STAMP}`],
+    ['forwarded with an address of the node', tcpPacket(host, server), 0, HOOK_FORWARD, 'deny'],
+    ['its reply', replyPacket('TCP', server, host), reply, HOOK_FORWARD, 'deny'],
+    [
+      'an error of the node about what its pod sent',
+      errorPacket(server, udpPacket(server, host)),
+      reply | related,
+      HOOK_OUTPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    [
+      'an error to the node about what it sent',
+      errorPacket(host, udpPacket(host, server)),
+      reply | related,
+      HOOK_INPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    ['picked up midway', replyPacket('TCP', server, host, 0x10), either, HOOK_INPUT, `allow ${STAMP}`],
+    ['picked up midway, forwarded', replyPacket('TCP', server, host, 0x10), either, HOOK_FORWARD, 'deny'],
+  ]
+  for (const [rule, packetBytes, question, hook, expected] of hooked) {
+    t.equal(judge(packetBytes, question, hook, locked), expected, rule)
+  }
+})
+
+t.test('IPv6', async (t) => {
+  const v6 = worldOf(
+    shop +
+      policyLine(
+        'shop/db',
+        "podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: '2001:db8::/64'}}]}]",
+      ),
+    'n1',
+  )
+  const friend = '2001:db8::9'
+  t.equal(judge(tcpPacket(friend, 'fd00::3'), 0, HOOK_FORWARD, v6), `allow ${STAMP}`)
+  t.equal(judge(tcpPacket('2001:db8:1::9', 'fd00::3'), 0, HOOK_FORWARD, v6), 'deny')
+  t.equal(
+    judge(errorPacket(friend, udpPacket(friend, 'fd00::3')), reply | related, HOOK_FORWARD, v6),
+    `allow ${NO_STAMP}`,
+  )
+})
+
+t.test('a swap holds from the next packet on, with the stamp of its generation', async (t) => {
+  const judging = new PacketJudge(world.compiled.engine, STAMP, marks)
+  const bytes = tcpPacket(client, server)
+  const ask = () => judging.judge(bytes, 0, bytes.length, bytes.length, 4, HOOK_FORWARD, queued) >>> 0
+  t.equal(ask(), (marks.allowed | (STAMP << marks.stampShift)) >>> 0)
+  const locked = worldOf(shop + policyLine('shop/deny', 'podSelector: {}'), 'n1')
+  judging.swap(locked.compiled.engine, 8)
+  t.equal(ask(), marks.denied)
+  judging.swap(worldOf(shop, 'n1').compiled.engine, 9)
+  t.equal(ask(), (marks.allowed | (9 << marks.stampShift)) >>> 0)
+})
+
+t.test('a denial keeps what is others’ and clears the question', async (t) => {
+  const judging = new PacketJudge(world.compiled.engine, STAMP, marks)
+  t.equal(judging.denial(queued | reply | either | FOREIGN | 0) >>> 0, (FOREIGN | marks.denied) >>> 0)
+})
+
+function withFragmentOffset(packetBytes: Uint8Array): Uint8Array {
+  const changed = Uint8Array.from(packetBytes)
+  changed[7] = 1
+  return changed
+}

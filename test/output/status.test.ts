@@ -1,0 +1,100 @@
+import t from 'tap'
+import type { FirewallStatus } from '../../src/firewall-status.ts'
+import { enforcingLine, formatStatus, isHealthy, protectionWarning, statusJson } from '../../src/output/status.ts'
+
+const healthy: FirewallStatus = {
+  mode: 'enforce',
+  enforcing: true,
+  generation: 3,
+  nodeName: 'n1',
+  isGateway: false,
+  policies: 2,
+  workloads: { known: 9, selected: 4, protected: 1 },
+  subjects: 2,
+  onFailure: 'closed',
+  divertRule: 'nft queue',
+  queue: { number: 100, length: 8192 },
+  counters: { queued: 10, allowed: 7, denied: 2, unanswered: 1 },
+  packetThread: {
+    queued: 9,
+    allowed: 7,
+    denied: 1,
+    unreadable: 1,
+    failed: 0,
+    batches: 4,
+    overflows: 0,
+    answerErrors: 0,
+  },
+  sources: [{ name: 'files policies/', isCurrent: true, syncedAtMs: Date.UTC(2026, 0, 2, 3, 4, 5), notes: [] }],
+  problems: [],
+  startedAtMs: Date.UTC(2026, 0, 2, 3, 4, 0),
+}
+const broken: FirewallStatus = {
+  ...healthy,
+  sources: [{ name: 'files policies/', isCurrent: false, error: 'a.yaml:3: wrong', notes: [] }],
+  problems: ['files policies/: a.yaml:3: wrong\nb.yaml:4: wrong too'],
+}
+
+t.test('the line of a start', async (t) => {
+  t.equal(
+    enforcingLine(healthy),
+    'enforcing: 2 policies on 1 workload (2 addresses), generation 3, queue 100 by nft queue, without a verdict: drop',
+  )
+  t.match(
+    enforcingLine({ ...healthy, policies: 1, subjects: 1, onFailure: 'open' }),
+    /^enforcing: 1 policy on .*\(1 address\).*: accept$/,
+  )
+})
+
+t.test('why nothing is protected', async (t) => {
+  const none = { ...healthy, workloads: { known: 9, selected: 0, protected: 0 } }
+  t.equal(protectionWarning(healthy), undefined)
+  t.equal(protectionWarning(none), 'nothing is protected here: no policy selects any workload')
+  t.equal(
+    protectionWarning({ ...none, workloads: { known: 9, selected: 4, protected: 0 } }),
+    'nothing is protected here: 4 selected workloads, none of them on node n1',
+  )
+})
+
+t.test('status as text', async (t) => {
+  t.equal(
+    formatStatus(healthy),
+    `enforcing     yes
+mode          enforce
+this machine  node n1: decides for the workloads that run here
+policies      2, generation 3
+workloads     9 known, 4 selected by policies, 1 protected here (2 addresses)
+no verdict    drop (closed)
+queue         100, room for 8192
+divert rule   nft queue
+packets       10 queued, 7 allowed, 2 denied, 1 without a verdict
+unreadable    1 (denied)
+source        files policies/: current, read 2026-01-02T03:04:05.000Z
+`,
+  )
+  const text = formatStatus({ ...broken, enforcing: false })
+  t.match(text, /^enforcing {5}NO\n/)
+  t.match(text, 'source        files policies/: BROKEN, the last good picture stays in force\n')
+  t.match(
+    text,
+    'problem       files policies/: a.yaml:3: wrong\n              b.yaml:4: wrong too\n',
+    'lines stand below each other',
+  )
+  t.match(
+    formatStatus({ ...healthy, isGateway: true }),
+    'gateway (no source knows a node "n1"): decides for every workload whose traffic passes',
+  )
+})
+
+t.test('healthy is: it enforces, and what the sources say', async (t) => {
+  t.ok(isHealthy(healthy))
+  t.notOk(isHealthy(broken))
+  t.notOk(isHealthy({ ...healthy, enforcing: false }))
+  t.match(statusJson(healthy), {
+    schema: 'knp.status/v1',
+    health: 'healthy',
+    startedAt: '2026-01-02T03:04:00.000Z',
+    generation: 3,
+  })
+  t.match(statusJson(broken), { health: 'unhealthy' })
+})
