@@ -6,7 +6,7 @@ results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
 echo 'check: lint' >&2
-biome ci --error-on-warnings .
+biome ci --colors=off --error-on-warnings .
 echo 'check: types' >&2
 tsc --noEmit
 echo 'check: tests' >&2
