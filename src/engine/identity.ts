@@ -1,7 +1,7 @@
 import type { Address } from './address.ts'
 import { type AddressTable, buildAddressTable, lookupAddress } from './address-table.ts'
 import { Int32List, sharedInt32 } from './int32-list.ts'
-import type { Labels, NamedPort, Workload } from './objects.ts'
+import { type Labels, type NamedPort, refName, type Workload } from './objects.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /** The workload or identity of an address that no workload owns. */
@@ -51,7 +51,10 @@ export interface Identities {
 /** Gives every workload of the snapshot its identity and every address its owner. */
 export function identify(snapshot: Snapshot): Identities {
   // Host-network pods carry their node's addresses: no policy selects them (NetworkPolicy concept page).
-  const workloads = snapshot.workloads.filter((workload) => !workload.hostNetwork)
+  // A finished pod owns nothing and receives nothing.
+  const workloads = snapshot.workloads.filter(({ hostNetwork, phase }) => {
+    return !hostNetwork && phase !== 'Succeeded' && phase !== 'Failed'
+  })
   const nodeNames = nodesOf(snapshot)
   const nodeIndex = new Map(nodeNames.map((name, i) => [name, i]))
   const portNames = new Map<string, number>()
@@ -127,10 +130,11 @@ export function isLocal(tables: IdentityTables, workload: number): boolean {
   return node === NO_NODE || node === tables.localNode
 }
 
-/** Two live pods with one address: Running wins over Pending, then the younger. */
+/** Two live pods with one address: Running wins over Pending, then the younger, then (no order of arrival) the first by name. */
 export function outranks(a: Workload, b: Workload): boolean {
   if ((a.phase === 'Running') !== (b.phase === 'Running')) return a.phase === 'Running'
-  return a.createdMs > b.createdMs
+  if (a.createdMs !== b.createdMs) return a.createdMs > b.createdMs
+  return refName(a.ref) < refName(b.ref)
 }
 
 function ownedAddresses(workloads: readonly Workload[]): (readonly [Address, number])[] {

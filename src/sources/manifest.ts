@@ -107,8 +107,9 @@ function readObject(value: unknown): Reading {
   }
   const group = apiVersion.split('/')[0]!
   // What promises protection is never left out quietly.
-  if (kind === 'NetworkPolicy' && (group === 'extensions' || group === 'networking.k8s.io')) {
-    field('apiVersion').fail(`"${apiVersion}" is not served by Kubernetes any more; write networking.k8s.io/v1`)
+  if (kind.toLowerCase() === 'networkpolicy' && ['v1', 'extensions', 'networking.k8s.io'].includes(group)) {
+    if (kind !== 'NetworkPolicy') field('kind').fail(`unknown kind ${kind}; write NetworkPolicy`)
+    field('apiVersion').fail(`"${apiVersion}" has no NetworkPolicy (any more); write networking.k8s.io/v1`)
   }
   if (group === 'networking.k8s.io' && kind.endsWith('Policy')) field('kind').fail(`unknown kind ${kind}`)
   if (group === 'policy.networking.k8s.io' || group === 'knp.dev') {

@@ -78,7 +78,7 @@ const cases: readonly Case[] = [
   [
     'NetworkPolicy of an API that is gone',
     policy.replace('networking.k8s.io/v1', 'extensions/v1beta1'),
-    'f.yaml:1: NetworkPolicy shop/p: apiVersion: "extensions/v1beta1" is not served by Kubernetes any more; write networking.k8s.io/v1',
+    'f.yaml:1: NetworkPolicy shop/p: apiVersion: "extensions/v1beta1" has no NetworkPolicy (any more); write networking.k8s.io/v1',
   ],
   [
     'NetworkPolicy of another version',
