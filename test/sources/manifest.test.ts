@@ -83,7 +83,7 @@ const cases: readonly Case[] = [
   [
     'NetworkPolicy of another version',
     policy.replace('/v1', '/v2'),
-    /^f\.yaml:1: .*apiVersion: "networking\.k8s\.io\/v2" is not served/,
+    /^f\.yaml:1: .*apiVersion: "networking\.k8s\.io\/v2" has no NetworkPolicy/,
   ],
   [
     'another policy of that group',
