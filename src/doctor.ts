@@ -1,11 +1,13 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from './datapath/marks.ts'
+import { parseBlock } from './engine/index.ts'
 import { KnpError } from './errors.ts'
 import { sweepMarks } from './native/conntrack.ts'
 import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
 import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
+import { defaultFailsafe } from './ruleset/failsafe.ts'
 import { nftVersion, runNft } from './ruleset/nft.ts'
 import { divertMechanism } from './ruleset/ruleset.ts'
 import { objectsText, rulesText, TABLE } from './ruleset/text.ts'
@@ -20,6 +22,8 @@ export interface Finding {
 
 const CAP_NET_ADMIN = 12
 const PROBE = 'knp_probe'
+/** Every kind of rule. */
+const probeHost = { ingress: true, egress: true, forwards: [parseBlock('192.0.2.0/24')!, parseBlock('2001:db8::/64')!] }
 
 /** Everything the firewall needs of this machine, and what is known to go wrong beside it. Changes nothing. */
 export async function examineHost(): Promise<Finding[]> {
@@ -101,7 +105,9 @@ function openProbe(findings: Finding[]): Netlink | undefined {
 /** Lets the kernel validate the whole ruleset, under another name, and forget it. */
 async function checkRules(): Promise<Finding> {
   const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-  const text = (objectsText() + rulesText({ marks, onFailure: 'closed' })).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
+  const text = (
+    objectsText() + rulesText({ marks, onFailure: 'closed', failsafe: defaultFailsafe, host: probeHost })
+  ).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
   try {
     await runNft(text, ['--check'])
     return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }

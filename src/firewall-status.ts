@@ -15,6 +15,17 @@ export interface FirewallStatus {
   readonly isGateway: boolean
   readonly policies: number
   readonly workloads: { readonly known: number; readonly selected: number; readonly protected: number }
+  /** This machine itself, where a HostEndpoint says it is a workload: what of its traffic policies select. */
+  readonly host?: {
+    readonly name: string
+    readonly ingress: boolean
+    readonly egress: boolean
+    readonly forwards: readonly string[]
+  }
+  /** What passes this machine without being judged, where the host is protected: `tcp/22`, `udp/53@10.0.0.0/8`. */
+  readonly failsafe: { readonly inbound: readonly string[]; readonly outbound: readonly string[] }
+  /** Doubtful policies and objects, in force all the same. */
+  readonly warnings: readonly string[]
   /** Addresses whose traffic is queued. */
   readonly subjects: number
   readonly onFailure: OnFailure

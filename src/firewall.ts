@@ -1,12 +1,14 @@
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
-import { type CompiledPolicy, compile, type Snapshot } from './engine/index.ts'
+import { type CompiledPolicy, compile, formatBlock, type Snapshot } from './engine/index.ts'
+import { refName } from './engine/objects.ts'
 import { policyKinds } from './engine/pipeline.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { claimNamespace } from './native/claim.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
-import { Ruleset, removeRuleset } from './ruleset/ruleset.ts'
+import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
+import { Ruleset, removeRuleset, type Wanted } from './ruleset/ruleset.ts'
 import type { OnFailure } from './ruleset/text.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Delta, Source } from './sources/source.ts'
@@ -16,6 +18,7 @@ export interface FirewallOptions {
   /** Which node of the picture this machine is. */
   readonly nodeName: string
   readonly onFailure: OnFailure
+  readonly failsafe: Failsafe
   readonly queueNumber: number
   /** How many packets may wait for a verdict. */
   readonly queueLength: number
@@ -92,9 +95,9 @@ export class Firewall {
         generation: compiled.generation,
         stamp: FIRST_STAMP,
       })
-      const { marks, onFailure, queueNumber } = options
-      ruleset = new Ruleset({ marks, onFailure, queue: queueNumber, queuesTotal: 1 })
-      await ruleset.install(compiled.subjects, FIRST_STAMP)
+      const { marks, onFailure, failsafe, queueNumber } = options
+      ruleset = new Ruleset({ marks, onFailure, failsafe, queue: queueNumber, queuesTotal: 1 })
+      await ruleset.install(wantedBy(compiled, FIRST_STAMP))
       firewall = new Firewall({ options, store, abort, snapshot, compiled, thread, ruleset, giveBack })
       // A change that came while the rest was set up.
       if (hasChanged) firewall.refresh()
@@ -164,6 +167,21 @@ export class Firewall {
         protected: compiled.protectedWorkloads,
       },
       subjects: compiled.subjects.length,
+      ...(compiled.host && {
+        host: {
+          name: compiled.host.name,
+          ingress: compiled.host.ingress,
+          egress: compiled.host.egress,
+          forwards: compiled.host.forwards.map(formatBlock),
+        },
+      }),
+      failsafe: {
+        inbound: options.failsafe.inbound.map(formatFailsafe),
+        outbound: options.failsafe.outbound.map(formatFailsafe),
+      },
+      warnings: compiled.problems.map(
+        ({ object, message }) => `${object.file}:${object.line}: ${object.kind} ${refName(object)}: ${message}`,
+      ),
       onFailure: options.onFailure,
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },
@@ -198,7 +216,7 @@ export class Firewall {
     this.#snapshot = snapshot
     this.#compiled = compiled
     this.#stamp = stamp
-    this.#ruleset.update(compiled.subjects, stamp)
+    await this.#ruleset.update(wantedBy(compiled, stamp))
     this.#options.observe({ type: 'applied', status: this.status() })
   }
 
@@ -217,7 +235,7 @@ export class Firewall {
     this.#isWorking = true
     try {
       if (!this.#isInForce) {
-        await this.#ruleset.install(this.#compiled.subjects, this.#stamp)
+        await this.#ruleset.install(wantedBy(this.#compiled, this.#stamp))
         this.#isInForce = true
         this.#options.observe({ type: 'repaired', message: 'the rules of table inet knp are in force again' })
       }
@@ -236,4 +254,9 @@ export class Firewall {
       this.#isWorking = false
     }
   }
+}
+
+function wantedBy({ subjects, host }: CompiledPolicy, stamp: number): Wanted {
+  // A host that no policy selects is not judged.
+  return { subjects, stamp, host: host && (host.ingress || host.egress) ? host : undefined }
 }

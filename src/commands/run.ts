@@ -3,6 +3,7 @@ import { ControlServer } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
+import { defaultFailsafe } from '../ruleset/failsafe.ts'
 import { marksOf, runFlags } from '../run-flags.ts'
 import { FilesSource } from '../sources/files.ts'
 import type { SourceHealth } from '../sources/source.ts'
@@ -45,6 +46,7 @@ export default class Run extends KnpCommand {
       queueNumber: flags['queue-first'],
       queueLength: flags['queue-max-length'],
       marks,
+      failsafe: defaultFailsafe,
       observe: (event) => this.observe(event),
     })
     let control: ControlServer | undefined

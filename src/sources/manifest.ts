@@ -1,5 +1,14 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
-import { InvalidObject, ObjectReader, readNamespace, readNetworkPolicy, readNode, readPod } from '../engine/index.ts'
+import {
+  InvalidObject,
+  ObjectReader,
+  readHostEndpoint,
+  readNamespace,
+  readNetworkPolicy,
+  readNetworkSet,
+  readNode,
+  readPod,
+} from '../engine/index.ts'
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
@@ -101,6 +110,10 @@ function readObject(value: unknown): Reading {
       return { object: readNode(object) }
     case 'networking.k8s.io/v1 NetworkPolicy':
       return { object: readNetworkPolicy(object) }
+    case 'knp.dev/v1alpha1 HostEndpoint':
+      return { object: readHostEndpoint(object) }
+    case 'knp.dev/v1alpha1 NetworkSet':
+      return { object: readNetworkSet(object) }
     case 'knp.dev/v1alpha1 ConnectivityTest':
       return undefined
   }

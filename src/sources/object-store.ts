@@ -1,4 +1,4 @@
-import type { Namespace, NetworkPolicy, Node, Snapshot, Workload } from '../engine/index.ts'
+import type { Namespace, NetworkPolicy, NetworkSet, Node, Snapshot, Workload } from '../engine/index.ts'
 import { impliedNamespace } from '../engine/workload.ts'
 import { type Delta, objectKey, type PolicyObject } from './source.ts'
 
@@ -23,19 +23,29 @@ export class ObjectStore {
     const workloads: Workload[] = []
     const nodes: Node[] = []
     const networkPolicies: NetworkPolicy[] = []
+    const networkSets: NetworkSet[] = []
     const namespaces = new Map<string, Namespace>()
     for (const object of this.#objects.values()) {
       if (object.type === 'Workload') workloads.push(object)
       else if (object.type === 'Node') nodes.push(object)
       else if (object.type === 'NetworkPolicy') networkPolicies.push(object)
+      else if (object.type === 'NetworkSet') networkSets.push(object)
       else namespaces.set(object.name, object)
     }
-    for (const { namespace } of workloads) {
+    for (const { namespace } of [...workloads, ...networkSets]) {
       if (!namespaces.has(namespace)) namespaces.set(namespace, impliedNamespace(namespace))
     }
     networkPolicies.sort((a, b) => compareNames(a, b))
     this.#generation++
-    return { generation: this.#generation, workloads, nodes, networkPolicies, namespaces, localNode: this.#localNode }
+    return {
+      generation: this.#generation,
+      workloads,
+      nodes,
+      networkPolicies,
+      networkSets,
+      namespaces,
+      localNode: this.#localNode,
+    }
   }
 }
 
