@@ -36,5 +36,9 @@ export interface FirewallStatus {
   readonly sources: readonly SourceHealth[]
   /** Whatever keeps the firewall from doing what the sources say; empty when it is healthy. */
   readonly problems: readonly string[]
+  /** Policies that go back by themselves unless confirmed before then. */
+  readonly trial?: { readonly folder: string; readonly endsAtMs: number }
+  /** When the picture was saved that stands for a source that could not be read at the start. */
+  readonly restoredFromMs?: number
   readonly startedAtMs: number
 }

@@ -54,6 +54,7 @@ export function formatStatus(status: FirewallStatus): string {
       `${source.name}: ${source.isCurrent ? 'current' : 'BROKEN, the last good picture stays in force'}${read}`,
     ])
   }
+  if (status.trial) rows.push(['on trial', trialText(status.trial)])
   for (const text of status.warnings) rows.push(['warning', text])
   const warning = protectionWarning(status)
   if (warning) rows.push(['warning', warning])
@@ -87,6 +88,10 @@ function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatu
     ...(forwards.length > 0 ? [`forwards to ${forwards.join(', ')}`] : []),
   ]
   return `${name}: ${ways.length === 0 ? 'no policy selects it' : `${ways.join(', ')} judged`}`
+}
+
+function trialText({ folder, endsAtMs }: NonNullable<FirewallStatus['trial']>): string {
+  return `${folder}, goes back at ${new Date(endsAtMs).toISOString()} unless confirmed (knp confirm)`
 }
 
 function failsafeText({ inbound, outbound }: FirewallStatus['failsafe']): string {

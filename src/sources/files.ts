@@ -4,7 +4,15 @@ import { join } from 'node:path'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import { invalidManifest, type Manifest, readManifest } from './manifest.ts'
-import { type Delta, objectKey, type PolicyObject, type Source, type SourceHealth } from './source.ts'
+import { replaceManifests } from './replace-manifests.ts'
+import {
+  type Delta,
+  objectKey,
+  type PolicyFolder,
+  type PolicyObject,
+  type Source,
+  type SourceHealth,
+} from './source.ts'
 
 interface ReadFile {
   /** Changes when the content may have. */
@@ -41,8 +49,14 @@ export class FilesSource implements Source {
   async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
     // Watching starts before reading: what changes in between is read again.
     const changes = new ChangeWatcher(this.#path, signal)
-    update(await this.read())
-    void this.#follow(changes, update, signal)
+    try {
+      update(await this.read())
+    } catch (error) {
+      this.#error = error instanceof Error ? error.message : String(error)
+      throw error
+    } finally {
+      void this.#follow(changes, update, signal)
+    }
   }
 
   /** Reads what has changed since the last call and answers the difference; throws KnpError and keeps the last picture. */
@@ -56,6 +70,13 @@ export class FilesSource implements Source {
     for (const [path, file] of found) this.#files.set(path, file)
     this.#syncedAtMs = Date.now()
     return { upserts, deletes }
+  }
+
+  readonly folder: PolicyFolder = {
+    replace: async (folder, backup) => {
+      await replaceManifests(this.#path, folder, backup)
+      return await this.read()
+    },
   }
 
   health(): SourceHealth {
@@ -103,6 +124,11 @@ export class FilesSource implements Source {
     }
     if (problems.length > 0) throw invalidManifest(problems)
     return found
+  }
+
+  /** All objects of the picture last read. */
+  get objects(): readonly PolicyObject[] {
+    return [...this.#objects.values()]
   }
 
   async #list(): Promise<string[]> {

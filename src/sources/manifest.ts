@@ -14,6 +14,11 @@ import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import type { PolicyObject } from './source.ts'
 
+/** Whether a path, relative to a source's folder, names a manifest: YAML or JSON, and not hidden. */
+export function isManifestName(path: string): boolean {
+  return /\.(ya?ml|json)$/i.test(path) && !path.split('/').some((part) => part.startsWith('.'))
+}
+
 /** What a file of manifests holds. */
 export interface Manifest {
   readonly objects: readonly PolicyObject[]
