@@ -42,7 +42,7 @@ export function formatStatus(status: FirewallStatus): string {
     ['divert rule', status.divertRule],
     [
       'packets',
-      `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict`,
+      `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict, ${counters.limited} beyond a source's rate`,
     ],
     ['unreadable', `${packetThread.unreadable} (denied)`],
   ]

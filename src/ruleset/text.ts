@@ -52,8 +52,15 @@ const hooks = [
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
 export const divertChains = hooks.map(({ name }) => `divert_${name}`)
 
+/**
+ * What one source may put into the queue: a flood of it must leave room for the others' packets. Well below what the packet
+ * thread answers (docs/architecture.md), and half of the queue's length at once. The rest is dropped, under `open` too:
+ * otherwise flooding would be a way past the policies.
+ */
+const SOURCE_LIMIT = 'limit rate over 10000/second burst 4096 packets'
+
 /** Named counters, in the order of a packet's way. */
-export const counters = ['queued', 'allowed', 'denied', 'unanswered'] as const
+export const counters = ['limited', 'queued', 'allowed', 'denied', 'unanswered'] as const
 
 /**
  * The table with its chains and sets, without rules and elements. Loading it again changes nothing: base chains are made
@@ -67,6 +74,9 @@ export function objectsText(): string {
     `  set ${sets.subjects6} { type ipv6_addr; }`,
     `  set ${sets.stamped} { type mark; }`,
     `  set ${sets.current} { type mark; }`,
+    // Forgotten when quiet; when the set is full, sources that are not in it are not limited.
+    '  set sources4 { type ipv4_addr; flags dynamic; size 65536; timeout 10s; }',
+    '  set sources6 { type ipv6_addr; flags dynamic; size 65536; timeout 10s; }',
     ...ordinaryChains.map((name) => `  chain ${name} { }`),
   ]
   for (const { name, type, priority } of hooks) {
@@ -158,6 +168,8 @@ function* chainRules({
       // Confirmed: a stamp on a connection that no packet has passed yet was put there by somebody else.
       `ct status confirmed ct state { new, established } ${hasStamp} accept`,
       `ct state related meta l4proto { icmp, ipv6-icmp } ${hasStamp} accept`,
+      `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
+      `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
       'counter name queued',
       ask(queued),
       `ct direction reply ${ask(reply)}`,
