@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -26,11 +26,28 @@ export const product: Product = {
   allowMark: () => ({ and: ~marks.packetMask >>> 0, or: marks.allowed | (1 << marks.stampShift) }),
   async startFirewall(site) {
     const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
-    await writeFile(join(folder, 'world.yaml'), world(site))
-    const argv = [process.execPath, program, 'run', '--source', folder, '--queue-first', `${site.queue}`]
+    await mkdir(join(folder, 'policies'))
+    await writeFile(join(folder, 'policies', 'world.yaml'), world(site))
+    const argv = [
+      process.execPath,
+      program,
+      'run',
+      '--source',
+      join(folder, 'policies'),
+      '--queue-first',
+      `${site.queue}`,
+    ]
     const child = site.network.spawn(
       site.network.router,
-      [...argv, '--on-failure', 'open', '--control-socket', join(folder, 'socket')],
+      [
+        ...argv,
+        '--on-failure',
+        'open',
+        '--control-socket',
+        join(folder, 'socket'),
+        '--state-dir',
+        join(folder, 'state'),
+      ],
       {
         stdio: ['ignore', 'pipe', 'inherit'],
       },

@@ -6,6 +6,7 @@ import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../sr
 import { parseAddress } from '../src/engine/index.ts'
 import { openNetlink } from '../src/native/netlink.ts'
 import { batch, commit } from '../src/native/nftables.ts'
+import { defaultFailsafe } from '../src/ruleset/failsafe.ts'
 import { Ruleset } from '../src/ruleset/ruleset.ts'
 import { divertChains, TABLE } from '../src/ruleset/text.ts'
 
@@ -14,13 +15,15 @@ const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const ruleset = new Ruleset({
   marks,
   onFailure: way === 'divert' ? 'closed' : 'open',
+  failsafe: defaultFailsafe,
   queue: Number(queue),
   queuesTotal: 1,
 })
-await ruleset.install(
-  addresses.map((address) => parseAddress(address)!),
-  1,
-)
+await ruleset.install({
+  subjects: addresses.map((address) => parseAddress(address)!),
+  stamp: 1,
+  host: undefined,
+})
 ruleset.close()
 if (way === 'pass') {
   const netlink = openNetlink()

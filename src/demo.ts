@@ -201,7 +201,17 @@ async function startFirewall(
   const program = fileURLToPath(new URL('../bin/run.js', import.meta.url))
   const child = network.spawn(
     network.router,
-    [process.execPath, program, 'run', '--source', policies, '--control-socket', socket],
+    [
+      process.execPath,
+      program,
+      'run',
+      '--source',
+      policies,
+      '--control-socket',
+      socket,
+      '--state-dir',
+      join(policies, '..', 'state'),
+    ],
     {
       stdio: ['ignore', 'pipe', 'pipe'],
     },

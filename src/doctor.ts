@@ -1,12 +1,15 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
-import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from './datapath/marks.ts'
+import { findCollisions } from './collisions.ts'
+import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
+import { parseBlock } from './engine/index.ts'
 import { KnpError } from './errors.ts'
 import { sweepMarks } from './native/conntrack.ts'
 import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
 import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
-import { nftVersion, runNft } from './ruleset/nft.ts'
+import { defaultFailsafe } from './ruleset/failsafe.ts'
+import { listRuleset, nftVersion, runNft } from './ruleset/nft.ts'
 import { divertMechanism } from './ruleset/ruleset.ts'
 import { objectsText, rulesText, TABLE } from './ruleset/text.ts'
 
@@ -20,9 +23,12 @@ export interface Finding {
 
 const CAP_NET_ADMIN = 12
 const PROBE = 'knp_probe'
+const defaultMarks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
+/** Every kind of rule. */
+const probeHost = { ingress: true, egress: true, forwards: [parseBlock('192.0.2.0/24')!, parseBlock('2001:db8::/64')!] }
 
 /** Everything the firewall needs of this machine, and what is known to go wrong beside it. Changes nothing. */
-export async function examineHost(): Promise<Finding[]> {
+export async function examineHost(marks: MarkLayout = defaultMarks, queue = 100): Promise<Finding[]> {
   const findings = [checkPlatform()]
   if (hasFailed(findings)) return findings
   findings.push(checkPrivilege(), await checkNft())
@@ -34,6 +40,7 @@ export async function examineHost(): Promise<Finding[]> {
       checkQueues(),
       checkConntrack(netlink),
       checkOwnTable(netlink),
+      ...(await checkOthers(marks, queue)),
     )
   }
   netlink?.close()
@@ -100,8 +107,9 @@ function openProbe(findings: Finding[]): Netlink | undefined {
 
 /** Lets the kernel validate the whole ruleset, under another name, and forget it. */
 async function checkRules(): Promise<Finding> {
-  const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-  const text = (objectsText() + rulesText({ marks, onFailure: 'closed' })).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
+  const text = (
+    objectsText() + rulesText({ marks: defaultMarks, onFailure: 'closed', failsafe: defaultFailsafe, host: probeHost })
+  ).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
   try {
     await runNft(text, ['--check'])
     return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }
@@ -173,6 +181,17 @@ function checkConntrack(netlink: Netlink): Finding {
   } catch (error) {
     const remedy = 'load the modules: `modprobe nf_conntrack nf_conntrack_netlink`'
     return { check: 'conntrack', result: 'fail', detail: (error as Error).message, remedy }
+  }
+}
+
+/** Rules of others; what cannot be listed is not held against the machine. */
+async function checkOthers(marks: MarkLayout, queue: number): Promise<Finding[]> {
+  try {
+    return findCollisions(await listRuleset(), marks, queue)
+  } catch (error) {
+    return [
+      { check: 'other firewalls', result: 'warn', detail: `their rules cannot be listed: ${(error as Error).message}` },
+    ]
   }
 }
 

@@ -11,6 +11,10 @@ export const exitCodes = {
   UNREADABLE_SOURCE: 2,
   /** A name that no source knows. */
   UNKNOWN_NAME: 3,
+  /** A policy would cut off the administrator who applies it. */
+  LOCKED_OUT: 1,
+  /** Nothing waits to be confirmed, or there is nothing to go back to. */
+  NOTHING_PENDING: 2,
   /** No running firewall answers on the control socket. */
   UNREACHABLE: 4,
   /** The kernel or the machine lacks something knp needs. */

@@ -15,6 +15,17 @@ export interface FirewallStatus {
   readonly isGateway: boolean
   readonly policies: number
   readonly workloads: { readonly known: number; readonly selected: number; readonly protected: number }
+  /** This machine itself, where a HostEndpoint says it is a workload: what of its traffic policies select. */
+  readonly host?: {
+    readonly name: string
+    readonly ingress: boolean
+    readonly egress: boolean
+    readonly forwards: readonly string[]
+  }
+  /** What passes this machine without being judged, where the host is protected: `tcp/22`, `udp/53@10.0.0.0/8`. */
+  readonly failsafe: { readonly inbound: readonly string[]; readonly outbound: readonly string[] }
+  /** Doubtful policies and objects, in force all the same. */
+  readonly warnings: readonly string[]
   /** Addresses whose traffic is queued. */
   readonly subjects: number
   readonly onFailure: OnFailure
@@ -25,5 +36,9 @@ export interface FirewallStatus {
   readonly sources: readonly SourceHealth[]
   /** Whatever keeps the firewall from doing what the sources say; empty when it is healthy. */
   readonly problems: readonly string[]
+  /** Policies that go back by themselves unless confirmed before then. */
+  readonly trial?: { readonly folder: string; readonly endsAtMs: number }
+  /** When the picture was saved that stands for a source that could not be read at the start. */
+  readonly restoredFromMs?: number
   readonly startedAtMs: number
 }

@@ -1,21 +1,33 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
-import { type CompiledPolicy, compile, type Snapshot } from './engine/index.ts'
+import { type CompiledPolicy, compile, formatBlock, type Snapshot } from './engine/index.ts'
+import { refName } from './engine/objects.ts'
 import { policyKinds } from './engine/pipeline.ts'
+import { KnpError } from './errors.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { claimNamespace } from './native/claim.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
-import { Ruleset, removeRuleset } from './ruleset/ruleset.ts'
+import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
+import { Ruleset, removeRuleset, type Wanted } from './ruleset/ruleset.ts'
 import type { OnFailure } from './ruleset/text.ts'
+import { FilesSource } from './sources/files.ts'
+import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Delta, Source } from './sources/source.ts'
+import { type KeptConnection, requireKept } from './trial.ts'
 
 export interface FirewallOptions {
   readonly sources: readonly Source[]
   /** Which node of the picture this machine is. */
   readonly nodeName: string
+  /** Where the last good picture is kept. */
+  readonly stateDir: string
   readonly onFailure: OnFailure
+  readonly failsafe: Failsafe
   readonly queueNumber: number
   /** How many packets may wait for a verdict. */
   readonly queueLength: number
@@ -29,6 +41,13 @@ export type FirewallEvent =
   | { readonly type: 'problem'; readonly message: string }
   | { readonly type: 'repaired'; readonly message: string }
 
+/** Policies on trial that are in force. */
+export interface PendingTrial {
+  readonly folder: string
+  readonly endsAtMs: number
+  readonly generation: number
+}
+
 /** Bytes of each packet that are copied to userspace: all headers that can be, extension headers included. */
 const COPY_BYTES = 512
 const BATCH_PACKETS = 256
@@ -36,6 +55,8 @@ const RECEIVE_BUFFER_BYTES = 8 << 20
 /** How often the kernel is asked whether our rules are still there. */
 const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
+/** What is in force so long is saved for the next start. */
+const SAVE_INTERVAL_MS = 500
 
 /** Joins sources, engine, packet thread and ruleset; see docs/architecture.md. */
 export class Firewall {
@@ -43,6 +64,12 @@ export class Firewall {
   readonly failure: Promise<never>
   readonly #options: FirewallOptions
   readonly #store: ObjectStore
+  readonly #lastGood: LastGood
+  /** When the picture of a source that could not be read at the start was saved. */
+  readonly #restoredFromMs: number | undefined
+  #saving: Promise<void> = Promise.resolve()
+  #isSaveDue = false
+  #saveProblem: string | undefined
   readonly #ruleset: Ruleset
   readonly #thread: PacketThread
   readonly #abort: AbortController
@@ -53,6 +80,7 @@ export class Firewall {
   #compiled: CompiledPolicy
   #stamp = FIRST_STAMP
   #isStale = false
+  #trial: { readonly folder: string; readonly endsAtMs: number; readonly timer: NodeJS.Timeout } | undefined
   #work: Promise<void> = Promise.resolve()
   #isWorking = false
   #isInForce = true
@@ -64,6 +92,7 @@ export class Firewall {
    */
   static async start(options: FirewallOptions): Promise<Firewall> {
     const store = new ObjectStore(options.nodeName)
+    const lastGood = new LastGood(options.stateDir)
     const abort = new AbortController()
     const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
@@ -71,12 +100,13 @@ export class Firewall {
     let ruleset: Ruleset | undefined
     try {
       let hasChanged = false
-      const onDelta = (delta: Delta) => {
-        store.apply(delta)
+      const onDelta = (source: string, delta: Delta) => {
+        store.apply(source, delta)
         hasChanged = true
         firewall?.refresh()
       }
-      await Promise.all(options.sources.map((source) => source.start(onDelta, abort.signal)))
+      const starts = options.sources.map((source) => source.start((delta) => onDelta(source.name, delta), abort.signal))
+      const restoredFromMs = await restoreBroken(await Promise.allSettled(starts), options, lastGood, store)
       hasChanged = false
       const snapshot = store.snapshot()
       const compiled = compile(snapshot, policyKinds)
@@ -92,10 +122,21 @@ export class Firewall {
         generation: compiled.generation,
         stamp: FIRST_STAMP,
       })
-      const { marks, onFailure, queueNumber } = options
-      ruleset = new Ruleset({ marks, onFailure, queue: queueNumber, queuesTotal: 1 })
-      await ruleset.install(compiled.subjects, FIRST_STAMP)
-      firewall = new Firewall({ options, store, abort, snapshot, compiled, thread, ruleset, giveBack })
+      const { marks, onFailure, failsafe, queueNumber } = options
+      ruleset = new Ruleset({ marks, onFailure, failsafe, queue: queueNumber, queuesTotal: 1 })
+      await ruleset.install(wantedBy(compiled, FIRST_STAMP))
+      firewall = new Firewall({
+        options,
+        store,
+        lastGood,
+        restoredFromMs,
+        abort,
+        snapshot,
+        compiled,
+        thread,
+        ruleset,
+        giveBack,
+      })
       // A change that came while the rest was set up.
       if (hasChanged) firewall.refresh()
       return firewall
@@ -111,6 +152,8 @@ export class Firewall {
   private constructor(parts: {
     options: FirewallOptions
     store: ObjectStore
+    lastGood: LastGood
+    restoredFromMs: number | undefined
     abort: AbortController
     snapshot: Snapshot
     compiled: CompiledPolicy
@@ -120,6 +163,8 @@ export class Firewall {
   }) {
     this.#options = parts.options
     this.#store = parts.store
+    this.#lastGood = parts.lastGood
+    this.#restoredFromMs = parts.restoredFromMs
     this.#abort = parts.abort
     this.#snapshot = parts.snapshot
     this.#compiled = parts.compiled
@@ -128,6 +173,7 @@ export class Firewall {
     this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
     this.#check = setInterval(() => this.#checkRuleset(), CHECK_INTERVAL_MS)
+    this.#save()
   }
 
   /** The picture has changed: compiles it and brings it into force; changes that come meanwhile are taken together. */
@@ -141,6 +187,88 @@ export class Firewall {
     await this.#work
   }
 
+  /**
+   * Puts the manifests of a folder in the place of the first source that has files, until confirmed; after `confirmMs` they
+   * go back by themselves. A restart goes back too: nothing is written before `confirm`. Resolves when they are in force.
+   * Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE, USAGE, LOCKED_OUT.
+   */
+  async apply(folder: string, confirmMs: number, kept: KeptConnection | undefined): Promise<PendingTrial> {
+    const source = this.#writableSource()
+    const trial = new FilesSource(folder)
+    await trial.read()
+    const { objects } = trial
+    this.#endTrial()
+    this.#store.beginTrial(source.name, objects)
+    try {
+      if (kept) requireKept(kept, compile(this.#store.snapshot(), policyKinds), this.#options.failsafe)
+    } catch (error) {
+      this.#store.endTrial()
+      throw error
+    }
+    const timer = globalThis.setTimeout(() => {
+      this.#options.observe({
+        type: 'problem',
+        message: `${folder} was not confirmed in time: the former policies are in force again`,
+      })
+      this.#endTrial()
+    }, confirmMs)
+    this.#trial = { folder, endsAtMs: Date.now() + confirmMs, timer }
+    this.refresh()
+    await this.settled()
+    return { folder, endsAtMs: this.#trial.endsAtMs, generation: this.#compiled.generation.number }
+  }
+
+  /** Keeps what is on trial: its files become the source's own. Throws KnpError NOTHING_PENDING. */
+  async confirm(): Promise<{ readonly folder: string }> {
+    if (!this.#trial)
+      throw new KnpError('NOTHING_PENDING', 'nothing waits to be confirmed', {
+        hint: 'it may have gone back already; see `knp status`',
+      })
+    const { folder } = this.#trial
+    await this.#replaceFiles(folder)
+    this.#endTrial()
+    await this.settled()
+    return { folder }
+  }
+
+  /** Ends a trial at once, or else goes back to what the last confirmation replaced. Throws KnpError NOTHING_PENDING. */
+  async rollback(): Promise<{ readonly undone: 'trial' | 'confirmed' }> {
+    const wasTrial = this.#trial !== undefined
+    if (!wasTrial) {
+      const former = this.#formerFolder()
+      if (!existsSync(former))
+        throw new KnpError('NOTHING_PENDING', 'there is nothing to go back to', {
+          hint: 'only what `knp confirm` replaced can be brought back',
+        })
+      await this.#replaceFiles(former)
+    }
+    this.#endTrial()
+    await this.settled()
+    return { undone: wasTrial ? 'trial' : 'confirmed' }
+  }
+
+  #writableSource(): Source {
+    const source = this.#options.sources.find(({ folder }) => folder !== undefined)
+    if (!source) throw new KnpError('USAGE', 'no source of the running firewall has files')
+    return source
+  }
+
+  #formerFolder(): string {
+    return join(this.#options.stateDir, 'former-policies')
+  }
+
+  async #replaceFiles(folder: string): Promise<void> {
+    const source = this.#writableSource()
+    this.#store.apply(source.name, await source.folder!.replace(folder, this.#formerFolder()))
+  }
+
+  #endTrial(): void {
+    clearTimeout(this.#trial?.timer)
+    this.#trial = undefined
+    this.#store.endTrial()
+    this.refresh()
+  }
+
   status(): FirewallStatus {
     const { options, compiled, snapshot } = {
       options: this.#options,
@@ -151,6 +279,7 @@ export class Firewall {
     const statistics = readQueueStatistics()?.find(({ queue }) => queue === options.queueNumber)
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
     if (this.#problem !== undefined) problems.push(this.#problem)
+    if (this.#saveProblem !== undefined) problems.push(this.#saveProblem)
     return {
       mode: 'enforce',
       enforcing: this.#isInForce,
@@ -164,6 +293,21 @@ export class Firewall {
         protected: compiled.protectedWorkloads,
       },
       subjects: compiled.subjects.length,
+      ...(compiled.host && {
+        host: {
+          name: compiled.host.name,
+          ingress: compiled.host.ingress,
+          egress: compiled.host.egress,
+          forwards: compiled.host.forwards.map(formatBlock),
+        },
+      }),
+      failsafe: {
+        inbound: options.failsafe.inbound.map(formatFailsafe),
+        outbound: options.failsafe.outbound.map(formatFailsafe),
+      },
+      warnings: compiled.problems.map(
+        ({ object, message }) => `${object.file}:${object.line}: ${object.kind} ${refName(object)}: ${message}`,
+      ),
       onFailure: options.onFailure,
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },
@@ -171,6 +315,8 @@ export class Firewall {
       packetThread: readCounters(this.#thread.counters),
       sources,
       problems,
+      ...(this.#trial && { trial: { folder: this.#trial.folder, endsAtMs: this.#trial.endsAtMs } }),
+      ...(this.#restoredFromMs !== undefined && { restoredFromMs: this.#restoredFromMs }),
       startedAtMs: this.#startedAtMs,
     }
   }
@@ -182,7 +328,9 @@ export class Firewall {
   async stop(): Promise<void> {
     this.#abort.abort()
     clearInterval(this.#check)
+    clearTimeout(this.#trial?.timer)
     await this.#work
+    await this.#saving
     if (this.#options.onFailure === 'open') await removeRuleset()
     await this.#thread.stop()
     this.#ruleset.close()
@@ -198,8 +346,27 @@ export class Firewall {
     this.#snapshot = snapshot
     this.#compiled = compiled
     this.#stamp = stamp
-    this.#ruleset.update(compiled.subjects, stamp)
+    await this.#ruleset.update(wantedBy(compiled, stamp))
     this.#options.observe({ type: 'applied', status: this.status() })
+    this.#save()
+  }
+
+  /** Keeps the picture in force for the next start, seldom enough to leave the disk alone; one that refuses stops nothing. */
+  #save(): void {
+    if (this.#isSaveDue) return
+    this.#isSaveDue = true
+    this.#saving = this.#saving.then(async () => {
+      await setTimeout(SAVE_INTERVAL_MS, undefined, { signal: this.#abort.signal }).catch(() => {}) // at the end at once
+      this.#isSaveDue = false
+      try {
+        await this.#lastGood.save(this.#store.picture())
+        this.#saveProblem = undefined
+      } catch (error) {
+        const message = `${this.#options.stateDir}: the picture in force cannot be saved for the next start: ${(error as Error).message}`
+        if (message !== this.#saveProblem) this.#options.observe({ type: 'problem', message })
+        this.#saveProblem = message
+      }
+    })
   }
 
   /** Repairs what another program has removed, and tries again what has failed. */
@@ -217,7 +384,7 @@ export class Firewall {
     this.#isWorking = true
     try {
       if (!this.#isInForce) {
-        await this.#ruleset.install(this.#compiled.subjects, this.#stamp)
+        await this.#ruleset.install(wantedBy(this.#compiled, this.#stamp))
         this.#isInForce = true
         this.#options.observe({ type: 'repaired', message: 'the rules of table inet knp are in force again' })
       }
@@ -236,4 +403,38 @@ export class Firewall {
       this.#isWorking = false
     }
   }
+}
+
+/**
+ * Takes the last good picture for each source that could not be read, and answers when it was saved. Throws the source's
+ * error where there is none.
+ */
+async function restoreBroken(
+  starts: readonly PromiseSettledResult<void>[],
+  { sources, observe }: FirewallOptions,
+  lastGood: LastGood,
+  store: ObjectStore,
+): Promise<number | undefined> {
+  const broken = sources.flatMap(({ name }, i) => {
+    const start = starts[i]!
+    return start.status === 'rejected' ? [{ name, error: start.reason as Error }] : []
+  })
+  if (broken.length === 0) return undefined
+  const saved = await lastGood.load()
+  for (const { name, error } of broken) {
+    const objects = saved?.sources.get(name)
+    if (!objects) throw error
+    store.restore(name, objects)
+    const savedAt = new Date(saved!.savedAtMs).toISOString()
+    observe({
+      type: 'problem',
+      message: `${error.message}\nsource ${name}: the last good picture, saved ${savedAt}, is in force`,
+    })
+  }
+  return saved?.savedAtMs
+}
+
+function wantedBy({ subjects, host }: CompiledPolicy, stamp: number): Wanted {
+  // A host that no policy selects is not judged.
+  return { subjects, stamp, host: host && (host.ingress || host.egress) ? host : undefined }
 }

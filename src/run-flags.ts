@@ -20,6 +20,11 @@ export const runFlags = {
     max: 1 << 20,
     description: 'how many packets may wait for a verdict',
   }),
+  'state-dir': Flags.string({
+    default: '/var/lib/knp',
+    description: 'where the last good picture is kept for the next start',
+    helpValue: 'PATH',
+  }),
   'marks-packet': Flags.string({
     default: hex(DEFAULT_PACKET_MASK),
     description: '7 adjoining bits of the packet mark',

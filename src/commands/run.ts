@@ -1,11 +1,13 @@
 import { KnpCommand, sharedFlags } from '../command.ts'
-import { ControlServer } from '../control/socket.ts'
+import { type ControlMethods, ControlServer } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
+import { defaultFailsafe } from '../ruleset/failsafe.ts'
 import { marksOf, runFlags } from '../run-flags.ts'
 import { FilesSource } from '../sources/files.ts'
 import type { SourceHealth } from '../sources/source.ts'
+import type { KeptConnection } from '../trial.ts'
 
 export default class Run extends KnpCommand {
   static override summary = 'The firewall, in the foreground'
@@ -45,11 +47,13 @@ export default class Run extends KnpCommand {
       queueNumber: flags['queue-first'],
       queueLength: flags['queue-max-length'],
       marks,
+      failsafe: defaultFailsafe,
+      stateDir: flags['state-dir'],
       observe: (event) => this.observe(event),
     })
     let control: ControlServer | undefined
     try {
-      control = await ControlServer.listen(flags['control-socket'], { status: () => firewall.status() })
+      control = await ControlServer.listen(flags['control-socket'], controlMethods(firewall))
       const status = firewall.status()
       if (this.jsonEnabled())
         process.stdout.write(`${JSON.stringify({ ...statusJson(status), schema: 'knp.run/v1', event: 'enforcing' })}\n`)
@@ -86,5 +90,15 @@ export default class Run extends KnpCommand {
   private report(event: string, message: string): void {
     if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify({ schema: 'knp.run/v1', event, message })}\n`)
     else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
+  }
+}
+
+function controlMethods(firewall: Firewall): ControlMethods {
+  return {
+    status: () => firewall.status(),
+    apply: ({ folder, confirmMs, kept }) =>
+      firewall.apply(folder as string, confirmMs as number, kept as KeptConnection | undefined),
+    confirm: () => firewall.confirm(),
+    rollback: () => firewall.rollback(),
   }
 }

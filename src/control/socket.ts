@@ -1,10 +1,12 @@
 import { chmod, lstat, mkdir, unlink } from 'node:fs/promises'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
-import { KnpError } from '../errors.ts'
+import { type ErrorCode, KnpError } from '../errors.ts'
 
-/** What a client may ask; each is a function without arguments whose answer is sent as JSON. */
-export type ControlMethods = Readonly<Record<string, () => unknown>>
+/** What a client may ask: functions of the parameters it sends, whose answer is sent as JSON. */
+export type ControlMethods = Readonly<Record<string, (params: Readonly<Record<string, unknown>>) => unknown>>
+
+type Answer = { readonly result: unknown } | { readonly error: { code: ErrorCode; message: string; hint?: string } }
 
 const MAX_REQUEST_BYTES = 65536
 const ANSWER_TIMEOUT_MS = 5000
@@ -46,7 +48,7 @@ export class ControlServer {
       socket.on('error', () => {}) // a client that goes away is its own affair
       socket.setTimeout(ANSWER_TIMEOUT_MS, () => socket.destroy())
       receiveLine(socket, MAX_REQUEST_BYTES).then(
-        (line) => socket.end(`${JSON.stringify(answer(methods, line))}\n`),
+        async (line) => socket.end(`${JSON.stringify(await answer(methods, line))}\n`),
         () => socket.destroy(),
       )
     })
@@ -59,16 +61,22 @@ export class ControlServer {
 }
 
 /** Asks the firewall that answers at `path`. Throws KnpError UNREACHABLE where none does. */
-export async function ask(path: string, method: string): Promise<unknown> {
+export async function ask(
+  path: string,
+  method: string,
+  params: Readonly<Record<string, unknown>> = {},
+): Promise<unknown> {
   const socket = createConnection(path)
   try {
     await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject))
     socket.setTimeout(ANSWER_TIMEOUT_MS, () => socket.destroy(new Error(`no answer within ${ANSWER_TIMEOUT_MS} ms`)))
-    socket.write(`${JSON.stringify({ method })}\n`)
-    const { result, error } = JSON.parse(await receiveLine(socket)) as { result?: unknown; error?: string }
-    if (error !== undefined) throw new Error(error)
-    return result
+    socket.write(`${JSON.stringify({ method, params })}\n`)
+    const answered = JSON.parse(await receiveLine(socket)) as Answer
+    if ('result' in answered) return answered.result
+    const { code, message, hint } = answered.error
+    throw new KnpError(code, message, hint === undefined ? {} : { hint })
   } catch (cause) {
+    if (cause instanceof KnpError) throw cause
     const { code, message } = cause as NodeJS.ErrnoException
     const reason = code === 'ENOENT' || code === 'ECONNREFUSED' ? 'no firewall runs here' : message
     throw new KnpError('UNREACHABLE', `${path}: ${reason}`, {
@@ -80,14 +88,19 @@ export async function ask(path: string, method: string): Promise<unknown> {
   }
 }
 
-function answer(methods: ControlMethods, line: string): { result: unknown } | { error: string } {
+async function answer(methods: ControlMethods, line: string): Promise<Answer> {
   try {
-    const { method } = JSON.parse(line) as { method?: unknown }
-    if (typeof method !== 'string' || !Object.hasOwn(methods, method))
-      return { error: `unknown method ${JSON.stringify(method)}` }
-    return { result: methods[method]!() }
+    const { method, params = {} } = JSON.parse(line) as { method?: unknown; params?: Record<string, unknown> }
+    if (typeof method !== 'string' || !Object.hasOwn(methods, method)) {
+      throw new KnpError('USAGE', `the running firewall knows no method ${JSON.stringify(method)}`, {
+        hint: 'it may be of another version',
+      })
+    }
+    return { result: await methods[method]!(params) }
   } catch (error) {
-    return { error: String(error) }
+    if (!(error instanceof KnpError)) return { error: { code: 'INTERNAL', message: String(error) } }
+    const { code, message, hint } = error
+    return { error: { code, message, ...(hint !== undefined && { hint }) } }
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Engine, HOOK_INPUT, HOOK_OUTPUT, PacketDecoder, packetProblems } from '../engine/index.ts'
+import { type Engine, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, PacketDecoder, packetProblems } from '../engine/index.ts'
 import { TCP } from '../engine/packet.ts'
 import { type MarkLayout, NO_STAMP, PICKED_UP } from './marks.ts'
 
@@ -60,7 +60,10 @@ export class PacketJudge {
       if (decoder.decodeQuoted(bytes) !== packetProblems.NONE) return this.denial(mark)
       // The error goes against the packet that it quotes: to the client it quotes the client's own, to the server a reply.
       if (!isReply) decoder.reverse()
-      return this.#decide(isReply ? mirrored(hook) : hook) ? this.#allow(mark, NO_STAMP) : this.#deny(mark)
+      // What this machine itself reports may be about what it forwards, or about what it is sent.
+      const isAllowed =
+        this.#decide(isReply ? mirrored(hook) : hook) || (hook === HOOK_OUTPUT && this.#decide(HOOK_FORWARD))
+      return isAllowed ? this.#allow(mark, NO_STAMP) : this.#deny(mark)
     }
     if ((mark & marks.either) !== 0) return this.#judgeEither(isReply, hook, mark)
     if (isReply) decoder.reverse()

@@ -13,7 +13,6 @@ import {
 import { type Exemption, exemptionOf } from './engine.ts'
 import type { Direction, NearestMiss, Trace, TraceStep } from './evaluator.ts'
 import { ANY_HOOK } from './flow.ts'
-import { OUTSIDE } from './identity.ts'
 import type { ObjectRef } from './objects.ts'
 import type { Packet } from './packet.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -74,7 +73,7 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
   const packet = makePacket(addresses, protocol, question.port, isV4)
 
   // A named workload is meant even where another one owns the address, or where it has none.
-  const flow = engine.identify(packet, ANY_HOOK, source.workload ?? OUTSIDE, destination.workload ?? OUTSIDE)
+  const flow = engine.identify(packet, ANY_HOOK, source.workload, destination.workload)
   flow.hasSourceAddress = addresses.source !== undefined
   flow.hasDestinationAddress = addresses.destination !== undefined
 

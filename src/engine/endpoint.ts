@@ -90,7 +90,7 @@ function parseEndpointName(text: string): EndpointName {
   }
   const address = parseAddress(text.replace(/^\[(.*)\]$/, '$1'))
   if (address) return { type: 'address', address }
-  const match = /^(?:pod:)?([^/:]+)\/([^/:]+)$/.exec(text)
+  const match = /^(?:(?:pod|host):)?([^/:]+)\/([^/:]+)$/.exec(text)
   if (!match) throw syntax(`"${text}" is neither namespace/name, node:NAME nor an IP address`)
   return { type: 'workload', namespace: match[1]!, name: match[2]! }
 }

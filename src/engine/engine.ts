@@ -1,6 +1,6 @@
 import type { PolicyEvaluator, Trace } from './evaluator.ts'
-import { ANY_HOOK, type Flow, HOOK_INPUT, HOOK_OUTPUT, MutableFlow } from './flow.ts'
-import { type IdentityTables, isLocal, NO_NODE, nodeOf, OUTSIDE, workloadOf } from './identity.ts'
+import { ANY_HOOK, type Flow, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, MutableFlow } from './flow.ts'
+import { forwardingHost, type IdentityTables, isLocal, NO_NODE, nodeOf, OUTSIDE, workloadOf } from './identity.ts'
 import { isNeverJudged, type Packet } from './packet.ts'
 
 /** Why no policy is asked. */
@@ -28,8 +28,8 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
   function identify(
     packet: Packet,
     hook: number,
-    source = workloadOf(tables, packet.source),
-    destination = workloadOf(tables, packet.destination),
+    source = sourceOf(packet, hook),
+    destination = destinationOf(packet, hook),
   ): MutableFlow {
     flow ??= new MutableFlow(packet)
     flow.packet = packet
@@ -38,23 +38,46 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     flow.destinationWorkload = destination
     flow.sourceIdentity = source === OUTSIDE ? OUTSIDE : tables.workloadIdentity[source]!
     flow.destinationIdentity = destination === OUTSIDE ? OUTSIDE : tables.workloadIdentity[destination]!
-    flow.isFromOwnNode =
-      destination !== OUTSIDE && source === OUTSIDE && isOwnNode(packet.source, destination, hook, HOOK_OUTPUT)
-    flow.isToOwnNode =
-      source !== OUTSIDE && destination === OUTSIDE && isOwnNode(packet.destination, source, hook, HOOK_INPUT)
+    locateNodes(flow)
     flow.hasSourceAddress = true
     flow.hasDestinationAddress = true
     return flow
+  }
+
+  function sourceOf(packet: Packet, hook: number): number {
+    return hook === HOOK_OUTPUT && tables.localHost !== OUTSIDE ? tables.localHost : workloadOf(tables, packet.source)
+  }
+
+  /** At this machine's own hooks the end is this machine, whatever address it has at the moment. */
+  function destinationOf(packet: Packet, hook: number): number {
+    const { localHost } = tables
+    if (hook === HOOK_INPUT && localHost !== OUTSIDE) return localHost
+    const workload = workloadOf(tables, packet.destination)
+    if (workload !== OUTSIDE || hook === HOOK_OUTPUT || hook === HOOK_INPUT) return workload
+    if (hook === HOOK_FORWARD && localHost === OUTSIDE) return OUTSIDE
+    return forwardingHost(tables, packet.destination, hook === HOOK_FORWARD ? localHost : OUTSIDE)
+  }
+
+  function locateNodes(flow: MutableFlow): void {
+    const { packet, hook, sourceWorkload: source, destinationWorkload: destination } = flow
+    flow.isFromOwnNode =
+      isPod(destination) && !isPod(source) && isOwnNode(source, packet.source, destination, hook, HOOK_OUTPUT)
+    flow.isToOwnNode =
+      isPod(source) && !isPod(destination) && isOwnNode(destination, packet.destination, source, hook, HOOK_INPUT)
+  }
+
+  function isPod(workload: number): boolean {
+    return workload !== OUTSIDE && tables.hostNode[workload] === NO_NODE
   }
 
   /**
    * On the packet path it is the hook that tells: the node's end of a connection is a socket of this machine, whatever
    * address it has. A forwarded packet that carries the node's address is none of it.
    */
-  function isOwnNode(address: Packet['source'], workload: number, hook: number, localHook: number): boolean {
-    if (hook !== ANY_HOOK) return hook === localHook && isLocal(tables, workload)
-    const node = nodeOf(tables, address)
-    return node !== NO_NODE && node === tables.workloadNode[workload]
+  function isOwnNode(host: number, address: Packet['source'], pod: number, hook: number, localHook: number): boolean {
+    if (hook !== ANY_HOOK) return hook === localHook && isLocal(tables, pod)
+    const node = host === OUTSIDE ? nodeOf(tables, address) : tables.hostNode[host]!
+    return node !== NO_NODE && node === tables.workloadNode[pod]
   }
 
   function decideFlow(asked: Flow, trace?: Trace): 'accept' | 'deny' {

@@ -51,11 +51,14 @@ export interface Problem {
   readonly message: string
 }
 
+export const SELECTS_INGRESS = 1
+export const SELECTS_EGRESS = 2
+
 export interface CompiledTier {
   readonly tables: TierTables
   /** Evaluates over the tables, with the names at hand that a trace needs. */
   readonly evaluator: PolicyEvaluator
-  /** Per identity, 1 where a policy of this tier selects it: only its traffic has to be decided. */
+  /** Per identity, SELECTS_INGRESS and SELECTS_EGRESS as policies of this tier select it: only its traffic has to be decided. */
   readonly selected: Uint8Array
   readonly problems: readonly Problem[]
 }

@@ -1,4 +1,4 @@
-import type { Address } from './address.ts'
+import { type Address, isIPv4, matchesPrefix } from './address.ts'
 import { type AddressTable, buildAddressTable, lookupAddress } from './address-table.ts'
 import { Int32List, sharedInt32 } from './int32-list.ts'
 import { type Labels, type NamedPort, refName, type Workload } from './objects.ts'
@@ -29,6 +29,12 @@ export interface IdentityTables {
   readonly identityPorts: Int32Array<SharedArrayBuffer>
   /** Lists of ports: how many, then (name, protocol, port) each. */
   readonly ports: Int32Array<SharedArrayBuffer>
+  /** Blocks behind hosts: rows of (workload, prefix, address). */
+  readonly forwards: Int32Array<SharedArrayBuffer>
+  /** Node index of each host workload; NO_NODE for pods. */
+  readonly hostNode: Int32Array<SharedArrayBuffer>
+  /** The workload that is this machine; OUTSIDE where no HostEndpoint is. */
+  readonly localHost: number
   /** Index of the node that this machine is; NO_NODE where the picture does not know it. */
   readonly localNode: number
 }
@@ -65,6 +71,9 @@ export function identify(snapshot: Snapshot): Identities {
   const known = new Map<string, number>()
   const workloadIdentity = sharedInt32(workloads.length)
   const workloadNode = sharedInt32(workloads.length)
+  const hostNode = sharedInt32(workloads.length).fill(NO_NODE)
+  const forwards = new Int32List()
+  let localHost = OUTSIDE
 
   for (const [i, workload] of workloads.entries()) {
     const key = identityKey(workload)
@@ -90,6 +99,12 @@ export function identify(snapshot: Snapshot): Identities {
     }
     workloadIdentity[i] = identity
     workloadNode[i] = workload.node === undefined ? NO_NODE : nodeIndex.get(workload.node)!
+    if (workload.isHost) {
+      hostNode[i] = workloadNode[i]!
+      if (workload.node === snapshot.localNode && localHost === OUTSIDE) localHost = i
+      for (const { address, prefix } of workload.forwards)
+        forwards.push(i, prefix, address.w0, address.w1, address.w2, address.w3)
+    }
   }
 
   return {
@@ -101,14 +116,17 @@ export function identify(snapshot: Snapshot): Identities {
     tables: {
       addressWorkload: buildAddressTable(ownedAddresses(workloads)),
       addressNode: buildAddressTable(
-        snapshot.nodes.flatMap((node) =>
-          node.addresses.map((address) => [address, nodeIndex.get(node.name)!] as const),
+        [...snapshot.nodes.map(({ name, addresses }) => ({ name, addresses })), ...hostAddresses(workloads)].flatMap(
+          ({ name, addresses }) => addresses.map((address) => [address, nodeIndex.get(name)!] as const),
         ),
       ),
       workloadIdentity,
       workloadNode,
       identityPorts: identityPorts.toShared(),
       ports: ports.toShared(),
+      forwards: forwards.toShared(),
+      hostNode,
+      localHost,
       localNode: nodeIndex.get(snapshot.localNode ?? '') ?? NO_NODE,
     },
   }
@@ -122,6 +140,20 @@ export function workloadOf(tables: IdentityTables, address: Address): number {
 /** The node that has an address, or NO_NODE. */
 export function nodeOf(tables: IdentityTables, address: Address): number {
   return lookupAddress(tables.addressNode, address)
+}
+
+/** The host that an address lies behind, or OUTSIDE. @param only the only host to look at; OUTSIDE for any */
+export function forwardingHost(tables: IdentityTables, address: Address, only: number): number {
+  const { forwards } = tables
+  for (let at = 0; at < forwards.length; at += 6) {
+    const host = forwards[at]!
+    if (only !== OUTSIDE && host !== only) continue
+    const prefix = forwards[at + 1]!
+    if (prefix < 96 && isIPv4(address)) continue
+    if (matchesPrefix(forwards[at + 2]!, forwards[at + 3]!, forwards[at + 4]!, forwards[at + 5]!, prefix, address))
+      return host
+  }
+  return OUTSIDE
 }
 
 /** Whether a workload runs on this machine; one whose object names no node is taken to. */
@@ -143,6 +175,13 @@ function ownedAddresses(workloads: readonly Workload[]): (readonly [Address, num
     .sort(([, a], [, b]) =>
       outranks(workloads[a]!, workloads[b]!) ? -1 : outranks(workloads[b]!, workloads[a]!) ? 1 : a - b,
     )
+}
+
+/** A host's addresses are its node's. */
+function hostAddresses(workloads: readonly Workload[]): { name: string; addresses: readonly Address[] }[] {
+  return workloads.flatMap(({ isHost, node, addresses }) =>
+    isHost && node !== undefined ? [{ name: node, addresses }] : [],
+  )
 }
 
 function nodesOf(snapshot: Snapshot): string[] {

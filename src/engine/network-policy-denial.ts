@@ -2,10 +2,12 @@ import { type Address, blockContains, formatAddress, formatBlock } from './addre
 import type { Direction, NearestMiss } from './evaluator.ts'
 import type { Identity } from './identity.ts'
 import type { NetworkPolicy, NetworkPolicyRule, PeerMatch, PortMatch } from './network-policy.ts'
-import { type ObjectRef, refName } from './objects.ts'
+import { isNamedBy } from './network-set.ts'
+import { type NetworkSet, type ObjectRef, refName } from './objects.ts'
 import type { Packet } from './packet.ts'
 import { formatPort, protocolName } from './protocol.ts'
 import { formatRequirement, isMet, type Requirement } from './selector.ts'
+import type { Snapshot } from './snapshot.ts'
 
 /** A flow that no rule allowed, with the names that tell why. */
 export interface Denial {
@@ -16,6 +18,9 @@ export interface Denial {
   /** The other end; `undefined` outside the cluster. */
   readonly peer: Identity | undefined
   readonly peerAddress: Address | undefined
+  /** Sets of outside addresses, and the namespaces that selectors find them by. */
+  readonly networkSets: readonly NetworkSet[]
+  readonly namespaces: Snapshot['namespaces']
   /** The end whose named ports count. */
   readonly destination: Identity | undefined
 }
@@ -111,10 +116,17 @@ function peerMiss(
 }
 
 function podsMiss(
-  { peer, peerAddress }: Denial,
+  { peer, peerAddress, networkSets, namespaces }: Denial,
   policy: NetworkPolicy,
-  { namespaceSelector, podSelector }: Extract<PeerMatch, { type: 'pods' }>,
+  match: Extract<PeerMatch, { type: 'pods' }>,
 ): { distance: number; text: string } | undefined {
+  const { namespaceSelector, podSelector } = match
+  if (!peer && peerAddress) {
+    const sets = networkSets.filter((set) => isNamedBy(set, match, policy.namespace, namespaces))
+    if (sets.some(({ networks }) => networks.some((network) => blockContains(network, peerAddress)))) return undefined
+    const names = sets.map(({ ref }) => `NetworkSet ${refName(ref)}`).join(', ')
+    if (names !== '') return { distance: 5, text: `peer ${address(peerAddress)} is outside ${names}` }
+  }
   if (!peer) return { distance: 6, text: `peer ${address(peerAddress)} is no pod` }
   const unmetPod = podSelector.requirements.filter((requirement) => !isMet(requirement, peer.labels))
   const unmetNamespace =

@@ -1,10 +1,22 @@
-import { type Address, isIPv4, matchesPrefix } from './address.ts'
-import type { CompiledTier, Direction, PolicyEvaluator, PolicyKind, TierTables, Trace, Verdict } from './evaluator.ts'
+import { type Address, type Block, isIPv4, matchesPrefix } from './address.ts'
+import {
+  type CompiledTier,
+  type Direction,
+  type PolicyEvaluator,
+  type PolicyKind,
+  SELECTS_EGRESS,
+  SELECTS_INGRESS,
+  type TierTables,
+  type Trace,
+  type Verdict,
+} from './evaluator.ts'
 import type { Flow } from './flow.ts'
 import { type Identities, type IdentityTables, OUTSIDE } from './identity.ts'
 import { Int32List, sharedInt32 } from './int32-list.ts'
 import type { NetworkPolicy, NetworkPolicyRule, PeerMatch } from './network-policy.ts'
 import { describeDenial } from './network-policy-denial.ts'
+import { isNamedBy } from './network-set.ts'
+import type { NetworkSet } from './objects.ts'
 import { type LabelSelector, selectorKey, selects } from './selector.ts'
 import type { Snapshot } from './snapshot.ts'
 
@@ -15,7 +27,7 @@ export interface NetworkPolicyTables extends TierTables {
   readonly lists: Int32Array<SharedArrayBuffer>
   /** Per rule: policy, index in the policy, start of its ports and of its peers in `matches` (ANY: no restriction). */
   readonly rules: Int32Array<SharedArrayBuffer>
-  /** Lists of ports (protocol, first, last, port name or NO_NAME) and of peers (SET, start in `sets`; or BLOCK, prefix, address, list of exceptions). */
+  /** Lists of ports (protocol, first, last, port name or NO_NAME) and of peers (SET, start in `sets`; or BLOCK or OUTSIDE_BLOCK, prefix, address, list of exceptions). */
   readonly matches: Int32Array<SharedArrayBuffer>
   /** Sets of identities, one bit each. */
   readonly sets: Int32Array<SharedArrayBuffer>
@@ -26,6 +38,8 @@ const ANY = -1
 const NO_NAME = -1
 const SET = 0
 const BLOCK = 1
+/** Like BLOCK, for addresses that no workload owns: a NetworkSet's. */
+const OUTSIDE_BLOCK = 2
 const RULE_WORDS = 4
 
 /** networking.k8s.io/v1 NetworkPolicy: the tier between Admin and Baseline. */
@@ -40,12 +54,12 @@ class NetworkPolicyEvaluator implements PolicyEvaluator {
   readonly #tables: NetworkPolicyTables
   readonly #identities: IdentityTables
   /** Names for traces; `undefined` on the packet path. */
-  readonly #names: { readonly policies: readonly NetworkPolicy[]; readonly identities: Identities } | undefined
+  readonly #names: { readonly snapshot: Snapshot; readonly identities: Identities } | undefined
 
   constructor(
     tables: NetworkPolicyTables,
     identities: IdentityTables,
-    names?: { policies: readonly NetworkPolicy[]; identities: Identities },
+    names?: { snapshot: Snapshot; identities: Identities },
   ) {
     this.#tables = tables
     this.#identities = identities
@@ -123,7 +137,8 @@ class NetworkPolicyEvaluator implements PolicyEvaluator {
         at += 2
       } else {
         const exceptions = matches[at + 6]!
-        if (hasAddress && this.#inBlock(at + 1, address) && !this.#inAnyBlock(at + 7, exceptions, address)) return true
+        const isMeant = hasAddress && (matches[at] === BLOCK || peer === OUTSIDE)
+        if (isMeant && this.#inBlock(at + 1, address) && !this.#inAnyBlock(at + 7, exceptions, address)) return true
         at += 7 + exceptions * 5
       }
     }
@@ -145,7 +160,8 @@ class NetworkPolicyEvaluator implements PolicyEvaluator {
 
   #explain(direction: Direction, flow: Flow, verdict: Verdict, list: number, trace: Trace): void {
     if (!this.#names) throw new Error('this evaluator was made for the packet path and has no names')
-    const { policies, identities } = this.#names
+    const { snapshot, identities } = this.#names
+    const { networkPolicies: policies, networkSets, namespaces } = snapshot
     const step = { direction, tier: this.name, verdict }
     const [peer, address, hasAddress] =
       direction === 'egress'
@@ -182,6 +198,8 @@ class NetworkPolicyEvaluator implements PolicyEvaluator {
         peer: peer === OUTSIDE ? undefined : identities.identities[peer],
         destination: flow.destinationIdentity === OUTSIDE ? undefined : identities.identities[flow.destinationIdentity],
         peerAddress: hasAddress ? address : undefined,
+        networkSets,
+        namespaces,
       }),
     })
   }
@@ -195,7 +213,7 @@ function isSubject(policy: NetworkPolicy, { identities }: Identities, identity: 
 function compileNetworkPolicies(snapshot: Snapshot, identities: Identities): CompiledTier {
   const count = identities.identities.length
   const isolation = sharedInt32(count * 2).fill(NOT_ISOLATED)
-  const compiler = new RuleCompiler(identities)
+  const compiler = new RuleCompiler(identities, snapshot)
   const ruleLists = new Map<number, number[]>()
   const selected = new Uint8Array(count)
 
@@ -204,7 +222,7 @@ function compileNetworkPolicies(snapshot: Snapshot, identities: Identities): Com
     const ingress = policy.ingress?.map((rule, i) => compiler.addRule(index, i, rule, policy.namespace))
     for (const identity of identities.byNamespace.get(policy.namespace) ?? []) {
       if (!selects(policy.podSelector, identities.identities[identity]!.labels)) continue
-      selected[identity] = 1
+      selected[identity]! |= (ingress ? SELECTS_INGRESS : 0) | (egress ? SELECTS_EGRESS : 0)
       for (const [slot, rules] of [
         [identity * 2, egress],
         [identity * 2 + 1, ingress],
@@ -223,10 +241,7 @@ function compileNetworkPolicies(snapshot: Snapshot, identities: Identities): Com
     isolation[slot] = intern(known, rules.join(), () => lists.push(rules.length, ...rules))
 
   const tables: NetworkPolicyTables = { isolation, lists: lists.toShared(), ...compiler.tables() }
-  const evaluator = new NetworkPolicyEvaluator(tables, identities.tables, {
-    policies: snapshot.networkPolicies,
-    identities,
-  })
+  const evaluator = new NetworkPolicyEvaluator(tables, identities.tables, { snapshot, identities })
   return { tables, evaluator, selected, problems: [] }
 }
 
@@ -241,8 +256,13 @@ class RuleCompiler {
   readonly #peers = new Map<string, number>()
   readonly #selectors = new Map<string, number>()
 
-  constructor(identities: Identities) {
+  readonly #networkSets: readonly NetworkSet[]
+  readonly #namespaces: Snapshot['namespaces']
+
+  constructor(identities: Identities, { networkSets, namespaces }: Snapshot) {
     this.#identities = identities
+    this.#networkSets = networkSets
+    this.#namespaces = namespaces
     this.#setWords = Math.ceil(identities.identities.length / 32)
   }
 
@@ -277,16 +297,18 @@ class RuleCompiler {
 
   #addPeers(peers: NetworkPolicyRule['peers'], namespace: string): number {
     if (!peers) return ANY
-    const words = peers.flatMap((peer) => this.#peerWords(peer, namespace))
-    return intern(this.#peers, `${peers.length}:${words.join()}`, () => this.#matches.push(peers.length, ...words))
+    const items = peers.flatMap((peer) => this.#peerItems(peer, namespace))
+    return intern(this.#peers, JSON.stringify(items), () => this.#matches.push(items.length, ...items.flat()))
   }
 
-  #peerWords(peer: PeerMatch, namespace: string): number[] {
-    if (peer.type === 'pods') {
-      return [SET, this.#addSet(peer.namespaceSelector ?? namespace, peer.podSelector)]
-    }
-    const block = ({ address: { w0, w1, w2, w3 }, prefix }: typeof peer.cidr) => [prefix, w0, w1, w2, w3]
-    return [BLOCK, ...block(peer.cidr), peer.except.length, ...peer.except.flatMap(block)]
+  #peerItems(peer: PeerMatch, namespace: string): number[][] {
+    const block = ({ address: { w0, w1, w2, w3 }, prefix }: Block) => [prefix, w0, w1, w2, w3]
+    if (peer.type === 'block') return [[BLOCK, ...block(peer.cidr), peer.except.length, ...peer.except.flatMap(block)]]
+    const sets = this.#networkSets.filter((set) => isNamedBy(set, peer, namespace, this.#namespaces))
+    return [
+      [SET, this.#addSet(peer.namespaceSelector ?? namespace, peer.podSelector)],
+      ...sets.flatMap(({ networks }) => networks.map((network) => [OUTSIDE_BLOCK, ...block(network), 0])),
+    ]
   }
 
   /** Answers where the set of the identities selected starts. `namespaces` is a name or a selector. */

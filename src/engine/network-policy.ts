@@ -1,8 +1,8 @@
-import { type Block, blockContains, parseBlock } from './address.ts'
+import { type Block, blockContains } from './address.ts'
 import { type ObjectReader, readMetadata } from './object-reader.ts'
 import type { ObjectRef } from './objects.ts'
 import { type LabelSelector, readSelector } from './selector.ts'
-import { protocolNumbers } from './workload.ts'
+import { protocolNumbers, readBlock } from './workload.ts'
 
 /** Ports of a rule: a range of one protocol, or a name that the destination pod gives a port. */
 export interface PortMatch {
@@ -137,8 +137,4 @@ function readIPBlock(reader: ObjectReader): PeerMatch {
       return block
     })
   return { type: 'block', cidr, except }
-}
-
-function readBlock(reader: ObjectReader): Block {
-  return parseBlock(reader.string()) ?? reader.fail(`"${reader.string()}" is no CIDR such as 10.0.0.0/8 or fd00::/8`)
 }

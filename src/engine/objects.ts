@@ -1,4 +1,4 @@
-import type { Address } from './address.ts'
+import type { Address, Block } from './address.ts'
 
 /** Which object of the Kubernetes API something comes from; `file` and `line` where it was read from a file. */
 export interface ObjectRef {
@@ -18,23 +18,36 @@ export interface NamedPort {
   readonly port: number
 }
 
-/** A pod, as policies see it. */
+/** A pod or a host, as policies see it. */
 export interface Workload {
   readonly type: 'Workload'
   readonly ref: ObjectRef
+  /** A HostEndpoint: the node itself. */
+  readonly isHost: boolean
   readonly namespace: string
   readonly name: string
   readonly labels: Labels
-  /** The node it runs on; `undefined` where no node is named. */
+  /** The node it runs on, or is; `undefined` where no node is named. */
   readonly node: string | undefined
   /** Shares its node's addresses: then it is never subject or peer of a policy by its labels. */
   readonly hostNetwork: boolean
   /** Own addresses; empty for a finished pod, a host-network pod, or one that has none yet. */
   readonly addresses: readonly Address[]
   readonly ports: readonly NamedPort[]
+  /** Addresses behind a host, whose incoming traffic its policies judge too: containers, virtual machines. */
+  readonly forwards: readonly Block[]
   readonly phase: 'Pending' | 'Running' | 'Succeeded' | 'Failed' | 'Unknown'
   /** `metadata.creationTimestamp` in milliseconds since 1970; 0 where there is none. */
   readonly createdMs: number
+}
+
+/** Outside addresses under a name and labels. */
+export interface NetworkSet {
+  readonly type: 'NetworkSet'
+  readonly ref: ObjectRef
+  readonly namespace: string
+  readonly labels: Labels
+  readonly networks: readonly Block[]
 }
 
 export interface Namespace {

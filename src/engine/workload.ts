@@ -1,6 +1,13 @@
-import { type Address, parseAddress } from './address.ts'
+import { type Address, type Block, parseAddress, parseBlock } from './address.ts'
 import { type ObjectReader, readMetadata } from './object-reader.ts'
-import { NAMESPACE_NAME_LABEL, type NamedPort, type Namespace, type Node, type Workload } from './objects.ts'
+import {
+  NAMESPACE_NAME_LABEL,
+  type NamedPort,
+  type Namespace,
+  type NetworkSet,
+  type Node,
+  type Workload,
+} from './objects.ts'
 import { SCTP, TCP, UDP } from './packet.ts'
 
 /** The protocols that the API's ports have, as IP protocol numbers. */
@@ -20,6 +27,7 @@ export function readPod(object: ObjectReader): Workload {
   return {
     type: 'Workload',
     ref,
+    isHost: false,
     namespace: ref.namespace!,
     name: ref.name,
     labels,
@@ -27,9 +35,42 @@ export function readPod(object: ObjectReader): Workload {
     hostNetwork,
     addresses: hostNetwork || isFinished ? [] : readPodAddresses(status),
     ports: readPorts(spec),
+    forwards: [],
     phase,
     createdMs,
   }
+}
+
+/** A knp.dev/v1alpha1 HostEndpoint: a host in the policies' eyes; throws InvalidObject. */
+export function readHostEndpoint(object: ObjectReader): Workload {
+  const top = object.fields(['apiVersion', 'kind', 'metadata', 'spec'])
+  const { ref, labels, createdMs } = readMetadata(object, 'HostEndpoint', 'Namespaced')
+  const field = top('spec').fields(['node', 'addresses', 'forwards', 'ports'])
+  if (!field('node').isPresent)
+    top('spec').fail('node is missing: the name of the machine, as `knp run --node-name` has it')
+  return {
+    type: 'Workload',
+    ref,
+    isHost: true,
+    namespace: ref.namespace!,
+    name: ref.name,
+    labels,
+    node: field('node').string(),
+    hostNetwork: false,
+    addresses: field('addresses').items().map(readAddress),
+    ports: field('ports').items().map(readHostPort),
+    forwards: field('forwards').items().map(readBlock),
+    phase: 'Running',
+    createdMs,
+  }
+}
+
+/** A knp.dev/v1alpha1 NetworkSet; throws InvalidObject. */
+export function readNetworkSet(object: ObjectReader): NetworkSet {
+  const top = object.fields(['apiVersion', 'kind', 'metadata', 'spec'])
+  const { ref, labels } = readMetadata(object, 'NetworkSet', 'Namespaced')
+  const networks = top('spec').fields(['networks'])('networks').items().map(readBlock)
+  return { type: 'NetworkSet', ref, namespace: ref.namespace!, labels, networks }
 }
 
 /** A v1 Namespace; throws InvalidObject. */
@@ -59,6 +100,17 @@ export function readNode(object: ObjectReader): Node {
 
 function readAddress(reader: ObjectReader): Address {
   return parseAddress(reader.string()) ?? reader.fail(`"${reader.string()}" is no IP address`)
+}
+
+/** A CIDR; throws InvalidObject. */
+export function readBlock(reader: ObjectReader): Block {
+  return parseBlock(reader.string()) ?? reader.fail(`"${reader.string()}" is no CIDR such as 10.0.0.0/8 or fd00::/8`)
+}
+
+function readHostPort(item: ObjectReader): NamedPort {
+  const field = item.fields(['name', 'port', 'protocol'])
+  const protocol = field('protocol').isPresent ? field('protocol').oneOf(['TCP', 'UDP', 'SCTP']) : 'TCP'
+  return { name: field('name').string(), protocol: protocolNumbers[protocol], port: field('port').integer(1, 65535) }
 }
 
 function readPodAddresses(status: (name: string) => ObjectReader): Address[] {

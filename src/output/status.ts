@@ -42,10 +42,11 @@ export function formatStatus(status: FirewallStatus): string {
     ['divert rule', status.divertRule],
     [
       'packets',
-      `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict`,
+      `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict${counters.limited > 0 ? `, ${counters.limited} dropped beyond a source's rate` : ''}`,
     ],
     ['unreadable', `${packetThread.unreadable} (denied)`],
   ]
+  if (status.host) rows.push(['host', hostText(status.host)], ['failsafe', failsafeText(status.failsafe)])
   for (const source of sources) {
     const read = source.syncedAtMs === undefined ? '' : `, read ${new Date(source.syncedAtMs).toISOString()}`
     rows.push([
@@ -53,6 +54,8 @@ export function formatStatus(status: FirewallStatus): string {
       `${source.name}: ${source.isCurrent ? 'current' : 'BROKEN, the last good picture stays in force'}${read}`,
     ])
   }
+  if (status.trial) rows.push(['on trial', trialText(status.trial)])
+  for (const text of status.warnings) rows.push(['warning', text])
   const warning = protectionWarning(status)
   if (warning) rows.push(['warning', warning])
   for (const problem of status.problems) rows.push(['problem', problem])
@@ -76,6 +79,23 @@ export function statusJson(status: FirewallStatus): object {
     ...rest,
     startedAt: new Date(startedAtMs).toISOString(),
   }
+}
+
+function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatus['host']>): string {
+  const ways = [
+    ...(ingress ? ['input'] : []),
+    ...(egress ? ['output'] : []),
+    ...(forwards.length > 0 ? [`forwards to ${forwards.join(', ')}`] : []),
+  ]
+  return `${name}: ${ways.length === 0 ? 'no policy selects it' : `${ways.join(', ')} judged`}`
+}
+
+function trialText({ folder, endsAtMs }: NonNullable<FirewallStatus['trial']>): string {
+  return `${folder}, goes back at ${new Date(endsAtMs).toISOString()} unless confirmed (knp confirm)`
+}
+
+function failsafeText({ inbound, outbound }: FirewallStatus['failsafe']): string {
+  return `in ${inbound.join(' ') || 'nothing'}; out ${outbound.join(' ') || 'nothing'}`
 }
 
 function count(n: number, one: string, many = `${one}s`): string {

@@ -30,6 +30,17 @@ function searchPath(): string {
   return `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin:/usr/local/sbin`
 }
 
+/** All rules of this network namespace, as nft prints them in JSON. Throws KnpError RULESET. */
+export async function listRuleset(): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const options = { env: { ...process.env, PATH: searchPath() }, maxBuffer: 64 << 20 }
+    execFile('nft', ['--json', 'list', 'ruleset'], options, (error, stdout, stderr) => {
+      if (error) reject(new KnpError('RULESET', `nft: ${stderr.trim() || error.message}`, { cause: error }))
+      else resolve(JSON.parse(stdout))
+    })
+  })
+}
+
 /** The version line of nft, or `undefined` where there is none. */
 export async function nftVersion(): Promise<string | undefined> {
   return new Promise((resolve) => {

@@ -1,7 +1,7 @@
 import type { MarkLayout } from '../datapath/marks.ts'
 import { NO_STAMP, PICKED_UP } from '../datapath/marks.ts'
 import { isIPv4 } from '../engine/address.ts'
-import { type Address, formatAddress } from '../engine/index.ts'
+import { type Address, formatAddress, formatBlock } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { isPickedUp, sweepMarks } from '../native/conntrack.ts'
 import { hostU32, type Netlink, NetlinkError, openNetlink } from '../native/netlink.ts'
@@ -15,15 +15,36 @@ import {
   type QueueMechanism,
   readCounters,
 } from '../native/nftables.ts'
+import type { Failsafe } from './failsafe.ts'
 import { runNft } from './nft.ts'
-import { counters, divertChains, type OnFailure, objectsText, rulesText, sets, TABLE } from './text.ts'
+import {
+  counters,
+  divertChains,
+  type HostTraffic,
+  type OnFailure,
+  objectsText,
+  rulesText,
+  sets,
+  TABLE,
+} from './text.ts'
 
 export interface RulesetConfig {
   readonly marks: MarkLayout
   readonly onFailure: OnFailure
+  readonly failsafe: Failsafe
   /** The first NFQUEUE number, and how many there are. */
   readonly queue: number
   readonly queuesTotal: number
+}
+
+/** What a generation wants of the kernel. */
+export interface Wanted {
+  /** Addresses of the workloads whose traffic is queued. */
+  readonly subjects: readonly Address[]
+  /** The stamp that connections get and must carry. */
+  readonly stamp: number
+  /** This machine's own traffic, where it is judged. */
+  readonly host: HostTraffic | undefined
 }
 
 /** Packets that passed each named counter since the table was made. */
@@ -36,6 +57,7 @@ export class Ruleset {
   /** Elements as the kernel has them; unknown before the first update. */
   #subjects = new Map<string, Address>()
   #stamp: number | undefined
+  #host: HostTraffic | undefined
   #mechanism: QueueMechanism | undefined
 
   /** Throws KnpError NATIVE_MISSING. */
@@ -53,13 +75,13 @@ export class Ruleset {
    * Makes the table, or takes over the one that an earlier run left. Nothing is queued before the divert rules are there,
    * and rules that are in force stay so until new ones replace them. Throws KnpError RULESET, PERMISSION, UNSUPPORTED_HOST.
    */
-  async install(subjects: readonly Address[], stamp: number): Promise<void> {
+  async install(wanted: Wanted): Promise<void> {
     const isNew = !this.#isPresent()
     try {
       await runNft(objectsText())
       this.#mechanism = this.#insertDivertRules()
-      this.#commitElements(this.#takeOver(), subjects, stamp)
-      await runNft(rulesText(this.#config))
+      this.#commitElements(this.#takeOver(), wanted)
+      await this.#loadRules(wanted.host)
       this.#markPickedUp()
     } catch (error) {
       if (isNew) await removeRuleset()
@@ -71,8 +93,9 @@ export class Ruleset {
    * Makes a generation the one in force: its subjects are queued, its stamp is given and honoured, in one transaction.
    * Connections of all other generations are judged again at their next packet.
    */
-  update(subjects: readonly Address[], stamp: number): void {
-    this.#commitElements(batch(TABLE), subjects, stamp)
+  async update(wanted: Wanted): Promise<void> {
+    this.#commitElements(batch(TABLE), wanted)
+    if (!isSameHost(this.#host, wanted.host)) await this.#loadRules(wanted.host)
   }
 
   /** Whether the table still holds the divert rules: false after another program has flushed or deleted it. */
@@ -111,7 +134,12 @@ export class Ruleset {
     return changes
   }
 
-  #commitElements(changes: Batch, subjects: readonly Address[], stamp: number): void {
+  async #loadRules(host: HostTraffic | undefined): Promise<void> {
+    await runNft(rulesText({ ...this.#config, ...(host && { host }) }))
+    this.#host = host
+  }
+
+  #commitElements(changes: Batch, { subjects, stamp }: Wanted): void {
     const { marks } = this.#config
     const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
     const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
@@ -182,6 +210,12 @@ export function divertMechanism(netlink: Netlink): QueueMechanism | undefined {
 export async function removeRuleset(): Promise<void> {
   // Declared first: deleting a table that is not there would be an error.
   await runNft(`table inet ${TABLE} { }\ndelete table inet ${TABLE}\n`)
+}
+
+function isSameHost(a: HostTraffic | undefined, b: HostTraffic | undefined): boolean {
+  if (!a || !b) return a === b
+  const text = ({ forwards }: HostTraffic) => forwards.map(formatBlock).join()
+  return a.ingress === b.ingress && a.egress === b.egress && text(a) === text(b)
 }
 
 function isIPv6(address: Address): boolean {

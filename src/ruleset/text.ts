@@ -1,4 +1,7 @@
 import { LAST_STAMP, type MarkLayout, PICKED_UP } from '../datapath/marks.ts'
+import { blockContains, isIPv4 } from '../engine/address.ts'
+import { type Block, formatBlock } from '../engine/index.ts'
+import { type Failsafe, failsafeRules } from './failsafe.ts'
 
 /** knp's one table, family inet. */
 export const TABLE = 'knp'
@@ -10,6 +13,17 @@ export type OnFailure = 'open' | 'closed'
 export interface RulesetOptions {
   readonly marks: MarkLayout
   readonly onFailure: OnFailure
+  readonly failsafe: Failsafe
+  /** This machine's own traffic, as far as policies judge it; absent where they do not. */
+  readonly host?: HostTraffic
+}
+
+/** What of this machine's own traffic is judged, by hook: addresses come and go. */
+export interface HostTraffic {
+  /** What comes in, and what is forwarded to `forwards`. */
+  readonly ingress: boolean
+  readonly egress: boolean
+  readonly forwards: readonly Block[]
 }
 
 /** Names of the sets. */
@@ -28,15 +42,25 @@ export const sets = {
  * before filter rules; masquerade happens in postrouting, after all of them.
  */
 const hooks = [
-  { name: 'forward', priority: -160 },
-  { name: 'input', priority: -160 },
+  { name: 'forward', type: 'filter', priority: -160 },
+  { name: 'input', type: 'filter', priority: -160 },
+  // Behind OUTPUT DNAT (-100). An answer's mark makes the kernel route again; `route`, at the end, does so with our bits
+  // cleared, so that the packet leaves as it would without us.
+  { name: 'output', type: 'route', priority: -10 },
 ] as const
 
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
 export const divertChains = hooks.map(({ name }) => `divert_${name}`)
 
+/**
+ * What one source may put into the queue: a flood of it must leave room for the others' packets. Well below what the packet
+ * thread answers (docs/architecture.md), and half of the queue's length at once. The rest is dropped, under `open` too:
+ * otherwise flooding would be a way past the policies.
+ */
+const SOURCE_LIMIT = 'limit rate over 10000/second burst 4096 packets'
+
 /** Named counters, in the order of a packet's way. */
-export const counters = ['queued', 'allowed', 'denied', 'unanswered'] as const
+export const counters = ['limited', 'queued', 'allowed', 'denied', 'unanswered'] as const
 
 /**
  * The table with its chains and sets, without rules and elements. Loading it again changes nothing: base chains are made
@@ -50,13 +74,16 @@ export function objectsText(): string {
     `  set ${sets.subjects6} { type ipv6_addr; }`,
     `  set ${sets.stamped} { type mark; }`,
     `  set ${sets.current} { type mark; }`,
+    // Forgotten when quiet; when the set is full, sources that are not in it are not limited.
+    '  set sources4 { type ipv4_addr; flags dynamic; size 65536; timeout 10s; }',
+    '  set sources6 { type ipv6_addr; flags dynamic; size 65536; timeout 10s; }',
     ...ordinaryChains.map((name) => `  chain ${name} { }`),
   ]
-  for (const { name, priority } of hooks) {
+  for (const { name, type, priority } of hooks) {
     lines.push(
       `  chain before_${name} { type filter hook ${name} priority ${priority}; policy accept; }`,
       `  chain divert_${name} { type filter hook ${name} priority ${priority + 10}; policy accept; }`,
-      `  chain after_${name} { type filter hook ${name} priority ${priority + 20}; policy accept; }`,
+      `  chain after_${name} { type ${type} hook ${name} priority ${priority + 20}; policy accept; }`,
     )
   }
   return `${[...lines, '}'].join('\n')}\n`
@@ -76,11 +103,21 @@ const stampChains = [...Array.from({ length: LAST_STAMP }, (_, i) => i + 1), PIC
   (stamp) => [stamp, `stamp_${stamp}`] as const,
 )
 
-const ordinaryChains = [...stampChains.map(([, name]) => name), 'judge', 'before', 'unanswered', 'allowed', 'after']
+const ordinaryChains = [
+  ...stampChains.map(([, name]) => name),
+  'judge',
+  'prepare',
+  'subjects',
+  'unanswered',
+  'allowed',
+  'after',
+]
 
 function* chainRules({
   marks,
   onFailure,
+  failsafe,
+  host,
 }: RulesetOptions): Generator<readonly [chain: string, rules: readonly string[]]> {
   const {
     packetMask,
@@ -107,13 +144,18 @@ function* chainRules({
     yield [name, [`ct mark set ct mark & ${mask(~connectionMask)} | ${connectionStamp(stamp)}`]]
 
   yield [
-    'before',
+    'prepare',
     [
       // A process may set marks itself, and others' rules may restore them: what is ours is set here only.
       `meta mark & ${mask(packetMask)} != 0 ${clear}`,
       // Never judged: path-MTU, MLD, neighbour discovery.
       'icmpv6 type { packet-too-big, 130-132, 143, 133-137 } accept',
       'icmp type destination-unreachable icmp code frag-needed accept',
+    ],
+  ]
+  yield [
+    'subjects',
+    [
       `ip saddr @${sets.subjects4} goto judge`,
       `ip daddr @${sets.subjects4} goto judge`,
       `ip6 saddr @${sets.subjects6} goto judge`,
@@ -126,6 +168,8 @@ function* chainRules({
       // Confirmed: a stamp on a connection that no packet has passed yet was put there by somebody else.
       `ct status confirmed ct state { new, established } ${hasStamp} accept`,
       `ct state related meta l4proto { icmp, ipv6-icmp } ${hasStamp} accept`,
+      `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
+      `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
       'counter name queued',
       ask(queued),
       `ct direction reply ${ask(reply)}`,
@@ -135,6 +179,8 @@ function* chainRules({
       `ct state untracked ${ask(either)} accept`,
       `ct state { invalid, new } ${isNoBeginning} ${ask(either)} accept`,
       `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)} ${isNoBeginning} ${ask(either)}`,
+      // Nothing behind the jump that led here has a say any more.
+      'accept',
     ],
   ]
   const isAnswer = `meta mark & ${mask(queued | allowed | denied)} ==`
@@ -158,8 +204,42 @@ function* chainRules({
     ],
   ]
   yield ['unanswered', ['counter name unanswered', onFailure === 'closed' ? `${clear} drop` : `${clear} accept`]]
-  for (const { name } of hooks) {
-    yield [`before_${name}`, ['jump before']]
-    yield [`after_${name}`, [`meta mark & ${mask(packetMask)} != 0 goto after`]]
-  }
+  yield ['before_forward', ['jump prepare', 'jump subjects', ...forwardRules(host?.forwards ?? [])]]
+  yield [
+    'before_input',
+    ['jump prepare', ...(host?.ingress || host?.egress ? hostRules('input', failsafe) : ['jump subjects'])],
+  ]
+  yield ['before_output', host?.ingress || host?.egress ? ['jump prepare', ...hostRules('output', failsafe)] : []]
+  for (const { name } of hooks) yield [`after_${name}`, [`meta mark & ${mask(packetMask)} != 0 goto after`]]
+}
+
+/** Everything that is this machine's own, but what it sends itself, and the failsafe. */
+function hostRules(hook: 'input' | 'output', failsafe: Failsafe): string[] {
+  return [hook === 'input' ? 'iif lo accept' : 'oif lo accept', ...failsafeRules(hook, failsafe), 'goto judge']
+}
+
+/** What is forwarded to addresses behind this machine, and the replies to it; not what they begin themselves. */
+function forwardRules(forwards: readonly Block[]): string[] {
+  return [true, false].flatMap((v4) => {
+    const blocks = forwards.filter(({ address }) => isIPv4(address) === v4)
+    if (blocks.length === 0) return []
+    const ip = v4 ? 'ip' : 'ip6'
+    const set = `{ ${withoutInner(blocks).map(formatBlock).join(', ')} }`
+    return [
+      `${ip} daddr ${set} ct direction original goto judge`,
+      `${ip} saddr ${set} ct direction reply goto judge`,
+      `ct state { invalid, untracked } ${ip} daddr ${set} goto judge`,
+      `ct state { invalid, untracked } ${ip} saddr ${set} goto judge`,
+    ]
+  })
+}
+
+/** nft refuses intervals that overlap. */
+function withoutInner(blocks: readonly Block[]): Block[] {
+  return blocks.filter((block, i) => {
+    return !blocks.some((other, j) => {
+      const isWider = other.prefix < block.prefix || (other.prefix === block.prefix && j < i)
+      return isWider && blockContains(other, block.address)
+    })
+  })
 }

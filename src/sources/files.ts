@@ -4,8 +4,16 @@ import { dirname, join, relative } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
-import { invalidManifest, type Manifest, readManifest } from './manifest.ts'
-import { type Delta, objectKey, type PolicyObject, type Source, type SourceHealth } from './source.ts'
+import { invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
+import { replaceManifests } from './replace-manifests.ts'
+import {
+  type Delta,
+  objectKey,
+  type PolicyFolder,
+  type PolicyObject,
+  type Source,
+  type SourceHealth,
+} from './source.ts'
 
 interface ReadFile {
   /** Changes when the content may have. */
@@ -17,7 +25,6 @@ interface ReadFile {
 const SETTLE_MS = 50
 /** Looks anyway this often: some file systems report no changes. */
 const RESCAN_MS = 5000
-const manifestNames = /\.(ya?ml|json)$/i
 
 /**
  * Manifests in files: a file, or a folder with all its sub-folders. All of them together are one picture: while any file
@@ -43,8 +50,14 @@ export class FilesSource implements Source {
   async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
     const changes = new ChangeWatcher(signal)
     this.#changes = changes
-    update(await this.read())
-    void this.#follow(changes, update, signal)
+    try {
+      update(await this.read())
+    } catch (error) {
+      this.#error = error instanceof Error ? error.message : String(error)
+      throw error
+    } finally {
+      void this.#follow(changes, update, signal)
+    }
   }
 
   /** Reads what has changed since the last call and answers the difference; throws KnpError and keeps the last picture. */
@@ -60,6 +73,13 @@ export class FilesSource implements Source {
     for (const [path, file] of found) this.#files.set(path, file)
     this.#syncedAtMs = Date.now()
     return { upserts, deletes }
+  }
+
+  readonly folder: PolicyFolder = {
+    replace: async (folder, backup) => {
+      await replaceManifests(this.#path, folder, backup)
+      return await this.read()
+    },
   }
 
   health(): SourceHealth {
@@ -109,6 +129,11 @@ export class FilesSource implements Source {
     return found
   }
 
+  /** All objects of the picture last read. */
+  get objects(): readonly PolicyObject[] {
+    return [...this.#objects.values()]
+  }
+
   async #list(): Promise<string[]> {
     try {
       if (!(await stat(this.#path)).isDirectory()) {
@@ -127,13 +152,8 @@ export class FilesSource implements Source {
         // What appears in a folder before it is watched is seen by listing again.
         isNewlyWatched = await this.#changes?.watch([this.#path, ...folders])
       } while (isNewlyWatched)
-      // Kubernetes mounts a ConfigMap's files as links into a hidden folder, which would show each of them twice.
-      const isHidden = (path: string) =>
-        relative(this.#path, path)
-          .split('/')
-          .some((part) => part.startsWith('.'))
       return entries
-        .filter(({ path, isFolder }) => !isFolder && manifestNames.test(path) && !isHidden(path))
+        .filter(({ path, isFolder }) => !isFolder && isManifestName(relative(this.#path, path)))
         .map(({ path }) => path)
         .sort()
     } catch (error) {

@@ -10,7 +10,7 @@ export async function loadSnapshot(
   const notes: string[] = []
   for (const path of paths) {
     const source = new FilesSource(path)
-    store.apply(await source.read())
+    store.apply(source.name, await source.read())
     notes.push(...source.health().notes)
   }
   return { snapshot: store.snapshot(), notes }

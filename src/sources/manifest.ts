@@ -1,9 +1,26 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
-import { InvalidObject, ObjectReader, readNamespace, readNetworkPolicy, readNode, readPod } from '../engine/index.ts'
+import {
+  InvalidObject,
+  ObjectReader,
+  readHostEndpoint,
+  readNamespace,
+  readNetworkPolicy,
+  readNetworkSet,
+  readNode,
+  readPod,
+} from '../engine/index.ts'
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import type { PolicyObject } from './source.ts'
+
+/**
+ * Whether a path, relative to a source's folder, names a manifest: YAML or JSON, and not hidden. Kubernetes mounts a
+ * ConfigMap's files as links into a hidden folder, which would show each of them twice.
+ */
+export function isManifestName(path: string): boolean {
+  return /\.(ya?ml|json)$/i.test(path) && !path.split('/').some((part) => part.startsWith('.'))
+}
 
 /** What a file of manifests holds. */
 export interface Manifest {
@@ -102,6 +119,10 @@ function readObject(value: unknown): Reading {
       return { object: readNode(object) }
     case 'networking.k8s.io/v1 NetworkPolicy':
       return { object: readNetworkPolicy(object) }
+    case 'knp.dev/v1alpha1 HostEndpoint':
+      return { object: readHostEndpoint(object) }
+    case 'knp.dev/v1alpha1 NetworkSet':
+      return { object: readNetworkSet(object) }
     case 'knp.dev/v1alpha1 ConnectivityTest':
       return undefined
   }

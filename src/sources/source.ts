@@ -1,7 +1,7 @@
-import type { Namespace, NetworkPolicy, Node, Workload } from '../engine/index.ts'
+import type { Namespace, NetworkPolicy, NetworkSet, Node, Workload } from '../engine/index.ts'
 
 /** An object that policies are made of or refer to. */
-export type PolicyObject = Workload | Namespace | Node | NetworkPolicy
+export type PolicyObject = Workload | Namespace | Node | NetworkPolicy | NetworkSet
 
 /** A change of a source's picture: objects that are new or different, and keys (see `objectKey`) that are gone. */
 export interface Delta {
@@ -26,10 +26,22 @@ export interface Source {
   readonly name: string
   /**
    * Delivers the first full picture in one or more deltas, resolves, and goes on delivering changes until the signal
-   * aborts. Rejects with KnpError where there is no first picture; later trouble shows in `health` and in `onHealth`.
+   * aborts. Rejects with KnpError where there is no first picture, and goes on trying all the same: the caller who cannot
+   * do without one aborts. Later trouble shows in `health`.
    */
   start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void>
   health(): SourceHealth
+  /** For sources that can be written, see `PolicyFolder`. */
+  readonly folder?: PolicyFolder
+}
+
+/** A source's own files, where policies that were confirmed are kept. */
+export interface PolicyFolder {
+  /**
+   * Makes the manifests of `folder` the source's own, keeps the former ones in `backup`, and answers the change. Throws
+   * KnpError UNREADABLE_SOURCE, INVALID_MANIFEST.
+   */
+  replace(folder: string, backup: string): Promise<Delta>
 }
 
 /** What tells objects of one picture apart: kind, namespace and name. */

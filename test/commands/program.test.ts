@@ -66,7 +66,7 @@ t.test('the ruleset as text', async (t) => {
   const [first, again, json] = [await print(), await print(), await print('--json')]
   t.match(first, { status: 0, stderr: '' })
   t.equal(first.stdout, again.stdout, 'the same every time')
-  t.match(first.stdout, /^table inet knp \{\n[\s\S]*\n# divert_input: .* queue flags bypass to 100\n$/)
+  t.match(first.stdout, /^table inet knp \{\n[\s\S]*\n# divert_output: .* queue flags bypass to 100\n$/)
   t.strictSame(JSON.parse(json.stdout), { schema: 'knp.ruleset/v1', text: first.stdout })
 
   const changed = await print('--on-failure', 'open', '--queue-first', '7', '--marks-packet', '0xfe00')

@@ -45,15 +45,18 @@ t.test('a request gets its answer, as often as it is asked', async (t) => {
 
 t.test('what cannot be answered is said, and the next is answered', async (t) => {
   const path = await listen(t)
-  await t.rejects(ask(path, 'reload'), { code: 'UNREACHABLE', message: `${path}: unknown method "reload"` })
-  await t.rejects(ask(path, 'toString'), { message: `${path}: unknown method "toString"` })
-  await t.rejects(ask(path, 'fails'), { message: `${path}: Error: no status yet` })
+  await t.rejects(ask(path, 'reload'), { code: 'USAGE', message: /knows no method "reload"/ })
+  await t.rejects(ask(path, 'toString'), { message: /knows no method "toString"/ })
+  await t.rejects(ask(path, 'fails'), { code: 'INTERNAL', message: /no status yet/ })
   const wrong: readonly [request: string, answer: RegExp][] = [
-    ['not JSON\n', /^\{"error":"SyntaxError: /],
-    ['{}\n', /^\{"error":"unknown method undefined"\}\n$/],
-    ['null\n', /^\{"error":"TypeError: /],
-    ['{"method":["status"]}\n', /^\{"error":"unknown method \[\\"status\\"\]"\}\n$/],
-    ['x'.repeat(200_000), /^\{"error":"SyntaxError: /],
+    ['not JSON\n', /^\{"error":\{"code":"INTERNAL","message":"SyntaxError: /],
+    ['{}\n', /^\{"error":\{"code":"USAGE","message":"the running firewall knows no method undefined/],
+    ['null\n', /^\{"error":\{"code":"INTERNAL","message":"TypeError: /],
+    [
+      '{"method":["status"]}\n',
+      /^\{"error":\{"code":"USAGE","message":"the running firewall knows no method \[\\"status\\"\]/,
+    ],
+    ['x'.repeat(200_000), /^\{"error":\{"code":"INTERNAL","message":"SyntaxError: /],
   ]
   for (const [request, answer] of wrong) t.match(await send(path, request), answer)
   t.same(await ask(path, 'status'), { generation: 7 })

@@ -152,7 +152,7 @@ function oracle(): (packet: Buffer, mayAnswer: boolean) => boolean {
     ...pods.map((object) => readPod(new ObjectReader(object))),
     ...rules.map((object) => readNetworkPolicy(new ObjectReader(object))),
   ]
-  store.apply({ upserts, deletes: [] })
+  store.apply('test', { upserts, deletes: [] })
   const { engine } = compile(store.snapshot(), policyKinds)
   const decoder = new PacketDecoder()
   return (packet, mayAnswer) => {

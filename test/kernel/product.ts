@@ -48,7 +48,10 @@ export async function policies(): Promise<Policies> {
     },
     overwrite: (name, content) => writeFile(join(path, name), textOf(content)),
     remove: (name) => rm(join(path, name)),
-    close: () => rm(path, { recursive: true, force: true }),
+    async close() {
+      await rm(path, { recursive: true, force: true })
+      await rm(`${path}.state`, { recursive: true, force: true })
+    },
   }
 }
 
@@ -91,7 +94,10 @@ export class Product {
   /** Starts it, and does not wait. */
   static launch(network: Network, folder: Policies, { args = [], env = {} }: ProductOptions = {}): Product {
     const socket = join(folder.path, '.control.sock')
-    const argv = knp(['run', '--source', folder.path, '--control-socket', socket, ...args], env)
+    const argv = knp(
+      ['run', '--source', folder.path, '--control-socket', socket, '--state-dir', `${folder.path}.state`, ...args],
+      env,
+    )
     return new Product(network, socket, network.spawn(network.router, argv, { stdio: ['ignore', 'pipe', 'pipe'] }))
   }
 

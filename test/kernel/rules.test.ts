@@ -248,6 +248,7 @@ t.test('what rules say happens to real connections', { skip }, async (t) => {
           allowed: idle.allowed + queued - 2 * denied.length,
           denied: idle.denied + 2 * denied.length,
           unanswered: 0,
+          limited: 0,
           ids: idle.ids + queued,
           judged: idle.judged + queued,
           failed: 0,

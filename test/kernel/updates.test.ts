@@ -11,7 +11,7 @@ const db = ['10.77.2.2', 'fd77:2::2']
 const other = ['10.77.2.3', 'fd77:2::3']
 const UPDATES = 1000
 /** A SYN that is lost is sent again after 1 s. */
-const LATE_MS = 500
+const LATE_MS = 900
 
 /** What children/updates.ts prints. */
 export type UpdatesReport =

@@ -14,7 +14,9 @@ const healthy: FirewallStatus = {
   onFailure: 'closed',
   divertRule: 'nft queue',
   queue: { number: 100, length: 8192 },
-  counters: { queued: 10, allowed: 7, denied: 2, unanswered: 1 },
+  failsafe: { inbound: ['tcp/22'], outbound: ['udp/53'] },
+  warnings: [],
+  counters: { limited: 0, queued: 10, allowed: 7, denied: 2, unanswered: 1 },
   packetThread: {
     queued: 9,
     allowed: 7,

@@ -11,7 +11,7 @@ const policy = (name: string, namespace: string) =>
 
 function storeOf(...deltas: (readonly PolicyObject[])[]): ObjectStore {
   const store = new ObjectStore('n1')
-  for (const upserts of deltas) store.apply({ upserts, deletes: [] })
+  for (const upserts of deltas) store.apply('files', { upserts, deletes: [] })
   return store
 }
 
@@ -37,7 +37,7 @@ t.test('deltas', async (t) => {
   const [a, b] = objects(pod('a', 'shop') + pod('b', 'shop'))
   const store = storeOf([a!, b!])
   const first = store.snapshot()
-  store.apply({ upserts: objects(pod('c', 'shop')), deletes: [objectKey(a!), 'Pod none/none'] })
+  store.apply('files', { upserts: objects(pod('c', 'shop')), deletes: [objectKey(a!), 'Pod none/none'] })
   const second = store.snapshot()
   t.same(
     second.workloads.map(({ name }) => name),

@@ -1,4 +1,5 @@
 import { KnpCommand } from '../../command.ts'
+import { defaultFailsafe } from '../../ruleset/failsafe.ts'
 import { divertChains, objectsText, rulesText } from '../../ruleset/text.ts'
 import { marksOf, runFlags } from '../../run-flags.ts'
 
@@ -21,7 +22,8 @@ export default class RulesetPrint extends KnpCommand {
     const divert = divertChains.map(
       (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${flags['queue-first']}\n`,
     )
-    const text = objectsText() + rulesText({ marks, onFailure: flags['on-failure'] }) + divert.join('')
+    const text =
+      objectsText() + rulesText({ marks, onFailure: flags['on-failure'], failsafe: defaultFailsafe }) + divert.join('')
     this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
 }

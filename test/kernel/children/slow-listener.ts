@@ -3,7 +3,8 @@ import { createInterface } from 'node:readline'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../../../src/datapath/marks.ts'
 import { parseAddress } from '../../../src/engine/index.ts'
 import { FIELD_FAMILY, FIELD_MARK, openQueue, PACKET_FIELDS } from '../../../src/native/queue.ts'
-import { Ruleset } from '../../../src/ruleset/ruleset.ts'
+import { defaultFailsafe } from '../../../src/ruleset/failsafe.ts'
+import { Ruleset, type Wanted } from '../../../src/ruleset/ruleset.ts'
 
 /** What it is told, a JSON object a line; each is answered with a line. */
 export type ListenerCommand =
@@ -29,7 +30,7 @@ export interface HeldPacket {
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const queue = openQueue({ number: 100, copyBytes: 128, capacity: 64, maxLength: 1024, receiveBufferBytes: 1 << 20 })
-const ruleset = new Ruleset({ marks, onFailure: 'closed', queue: 100, queuesTotal: 1 })
+const ruleset = new Ruleset({ marks, onFailure: 'closed', failsafe: defaultFailsafe, queue: 100, queuesTotal: 1 })
 
 for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify((await run(JSON.parse(line))) ?? null)}\n`)
@@ -37,18 +38,16 @@ for await (const line of createInterface({ input: process.stdin })) {
 queue.close()
 ruleset.close()
 
+function wantedBy({ subjects, stamp }: { readonly subjects: readonly string[]; readonly stamp: number }): Wanted {
+  return { subjects: subjects.map((text) => parseAddress(text)!), stamp, host: undefined }
+}
+
 async function run(command: ListenerCommand): Promise<unknown> {
   switch (command.op) {
     case 'install':
-      return ruleset.install(
-        command.subjects.map((text) => parseAddress(text)!),
-        command.stamp,
-      )
+      return ruleset.install(wantedBy(command))
     case 'update':
-      return ruleset.update(
-        command.subjects.map((text) => parseAddress(text)!),
-        command.stamp,
-      )
+      return ruleset.update(wantedBy(command))
     case 'take': {
       const count = queue.receive(command.timeoutMs)
       return Array.from({ length: count }, (_, i) => ({

@@ -1,8 +1,12 @@
 import { once } from 'node:events'
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../../../src/datapath/marks.ts'
 import { ObjectReader, readNetworkPolicy, readPod } from '../../../src/engine/index.ts'
 import { Firewall } from '../../../src/firewall.ts'
+import { defaultFailsafe } from '../../../src/ruleset/failsafe.ts'
 import type { Delta, PolicyObject, Source } from '../../../src/sources/source.ts'
 import { networkPolicy, pod } from '../product.ts'
 import type { UpdatesReport } from '../updates.test.ts'
@@ -44,6 +48,8 @@ const firewall = await Firewall.start({
   sources: [source],
   nodeName: 'router',
   onFailure: 'closed',
+  failsafe: defaultFailsafe,
+  stateDir: await mkdtemp(join(tmpdir(), 'knp-updates-')),
   queueNumber: 100,
   queueLength: 8192,
   marks: layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!,

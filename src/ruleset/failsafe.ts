@@ -1,0 +1,60 @@
+import { isIPv4 } from '../engine/address.ts'
+import type { Block } from '../engine/index.ts'
+import { formatBlock } from '../engine/index.ts'
+
+/** Traffic of this machine that no policy and no fault may stop. */
+export interface FailsafeRule {
+  readonly protocol: 'tcp' | 'udp' | 'sctp'
+  /** The server's port: ours for inbound rules, the other end's for outbound ones. */
+  readonly port: number
+  /** The other end; empty means anyone. */
+  readonly peers: readonly Block[]
+}
+
+export interface Failsafe {
+  readonly inbound: readonly FailsafeRule[]
+  readonly outbound: readonly FailsafeRule[]
+}
+
+const anyone: readonly Block[] = []
+
+/** SSH and DHCP in; DNS, DHCP and NTP out. */
+export const defaultFailsafe: Failsafe = {
+  inbound: [
+    { protocol: 'tcp', port: 22, peers: anyone },
+    { protocol: 'udp', port: 68, peers: anyone },
+    { protocol: 'udp', port: 546, peers: anyone },
+  ],
+  outbound: [
+    { protocol: 'udp', port: 53, peers: anyone },
+    { protocol: 'tcp', port: 53, peers: anyone },
+    { protocol: 'udp', port: 67, peers: anyone },
+    { protocol: 'udp', port: 547, peers: anyone },
+    { protocol: 'udp', port: 123, peers: anyone },
+  ],
+}
+
+/** `tcp/22`, `tcp/22@10.0.0.0/8`: as flags, status and documentation write it. */
+export function formatFailsafe({ protocol, port, peers }: FailsafeRule): string {
+  return `${protocol}/${port}${peers.length === 0 ? '' : `@${peers.map(formatBlock).join(',')}`}`
+}
+
+/**
+ * The rules of the input or output hook. Each failsafe also passes its replies, which go the other way: a connection that
+ * this machine opens from such a port is none of them.
+ */
+export function failsafeRules(hook: 'input' | 'output', { inbound, outbound }: Failsafe): string[] {
+  const [asked, answered] = hook === 'input' ? [inbound, outbound] : [outbound, inbound]
+  const peerField = hook === 'input' ? 'saddr' : 'daddr'
+  return [
+    ...asked.flatMap((rule) => rulesOf(rule, peerField, `${rule.protocol} dport ${rule.port} accept`)),
+    ...answered.flatMap((rule) =>
+      rulesOf(rule, peerField, `ct direction reply ${rule.protocol} sport ${rule.port} accept`),
+    ),
+  ]
+}
+
+function rulesOf({ peers }: FailsafeRule, field: 'saddr' | 'daddr', match: string): string[] {
+  if (peers.length === 0) return [match]
+  return peers.map((block) => `${isIPv4(block.address) ? 'ip' : 'ip6'} ${field} ${formatBlock(block)} ${match}`)
+}
