@@ -67,8 +67,9 @@ export function parseQuestion(from: string, to: string, given: { port?: number; 
 
 function splitProtocol(text: string): { rest: string; protocol?: Question['protocol'] } {
   const match = /^(.+)\/(tcp|udp|sctp|icmp)$/i.exec(text)
-  // `shop/tcp` is a workload; only behind a port, an address or a whole name is it a protocol.
-  const isWhole = match && (/[:\]]/.test(match[1]!) || match[1]!.includes('/') || parseAddress(match[1]!))
+  // `shop/tcp` and `pod:shop/tcp` are workloads; only behind a port, an address or a whole name is it a protocol.
+  const isWhole =
+    match && (/^node:|:\d+$|\]$/.test(match[1]!) || match[1]!.includes('/') || parseAddress(match[1]!) !== undefined)
   return match && isWhole
     ? { rest: match[1]!, protocol: match[2]!.toLowerCase() as Question['protocol'] }
     : { rest: text }

@@ -19,6 +19,8 @@ const cases: readonly Case[] = [
   ['shop/db/icmp', 'shop db icmp 0'],
   ['pod:shop/db:80', 'shop db tcp 80'],
   ['shop/tcp:80', 'shop tcp tcp 80'],
+  ['pod:shop/tcp:80', 'shop tcp tcp 80'],
+  ['pod:shop/tcp', 'shop tcp tcp 80', { port: 80 }],
   ['shop/tcp:80/udp', 'shop tcp udp 80'],
   ['shop/icmp/icmp', 'shop icmp icmp 0'],
   ['node:n1:443', 'node n1 tcp 443'],
