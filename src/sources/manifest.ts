@@ -1,5 +1,14 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
-import { InvalidObject, ObjectReader, readNamespace, readNetworkPolicy, readNode, readPod } from '../engine/index.ts'
+import {
+  InvalidObject,
+  ObjectReader,
+  type PodTemplateKind,
+  readNamespace,
+  readNetworkPolicy,
+  readNode,
+  readPod,
+  readPodTemplate,
+} from '../engine/index.ts'
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
@@ -95,6 +104,14 @@ function readObject(value: unknown): Reading {
   switch (`${apiVersion} ${kind}`) {
     case 'v1 Pod':
       return { object: readPod(object) }
+    case 'v1 ReplicationController':
+    case 'apps/v1 Deployment':
+    case 'apps/v1 StatefulSet':
+    case 'apps/v1 DaemonSet':
+    case 'apps/v1 ReplicaSet':
+    case 'batch/v1 Job':
+    case 'batch/v1 CronJob':
+      return { object: readPodTemplate(object, kind as PodTemplateKind) }
     case 'v1 Namespace':
       return { object: readNamespace(object) }
     case 'v1 Node':
