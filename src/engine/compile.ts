@@ -37,7 +37,9 @@ export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): Compi
   const selected = workloads.map((_, i) => tiers.some((tier) => tier.selected[tables.workloadIdentity[i]!] === 1))
   // A machine that is none of the nodes is on the way of others' traffic, a gateway: there every workload's is decided.
   const isGateway = tables.localNode === NO_NODE
-  const isProtected = workloads.map((_, i) => selected[i]! && (isGateway || isLocal(tables, i)))
+  const isProtected = workloads.map(
+    ({ addresses }, i) => selected[i]! && addresses.length > 0 && (isGateway || isLocal(tables, i)),
+  )
   return {
     generation: { number: snapshot.generation, identities: tables, tiers: tiers.map((tier) => tier.tables) },
     identities,
