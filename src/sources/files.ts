@@ -16,7 +16,8 @@ interface ReadFile {
 const SETTLE_MS = 50
 /** Looks anyway this often: some file systems report no changes. */
 const RESCAN_MS = 5000
-const manifestNames = /\.(ya?ml|json)$/i
+/** Which files of a folder hold manifests. */
+export const manifestNames = /\.(ya?ml|json)$/i
 
 /**
  * Manifests in files: a file, or a folder with all its sub-folders. All of them together are one picture: while any file
@@ -122,7 +123,7 @@ export class FilesSource implements Source {
 }
 
 /** One map of all objects; two of one name are an error that names both. */
-function collect(files: ReadonlyMap<string, ReadFile>): Map<string, PolicyObject> {
+export function collect(files: ReadonlyMap<string, Pick<ReadFile, 'manifest'>>): Map<string, PolicyObject> {
   const objects = new Map<string, PolicyObject>()
   const problems: string[] = []
   for (const { manifest } of files.values()) {
@@ -146,7 +147,8 @@ async function stampOf(path: string): Promise<string> {
   return `${ino} ${size} ${mtimeNs} ${ctimeNs}`
 }
 
-function unreadable(path: string, cause: unknown): KnpError {
+/** The error for a path that cannot be read. */
+export function unreadable(path: string, cause: unknown): KnpError {
   const code = (cause as NodeJS.ErrnoException).code
   const reason = code === 'ENOENT' ? 'no such file or folder' : code === 'EACCES' ? 'permission denied' : String(cause)
   return new KnpError('UNREADABLE_SOURCE', `${path}: ${reason}`, {
