@@ -231,7 +231,7 @@ t.test('a wrong expectation fails', async (t) => {
 t.test('150 worlds take a few seconds', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'knp-cases-'))
   t.after(() => rm(folder, { recursive: true }))
-  const text = await readFile(join(root, casesPath, 'workload-kinds', 'case.yaml'), 'utf8')
+  const text = await readFile(join(root, casesPath, 'peer-and-port', 'case.yaml'), 'utf8')
   for (let i = 0; i < 150; i++) {
     await mkdir(join(folder, `world-${i}`))
     await writeFile(join(folder, `world-${i}`, 'case.yaml'), text)
