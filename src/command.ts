@@ -44,6 +44,7 @@ export const sharedFlags = {
     description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
     helpValue: 'PATH',
   }),
+  quiet: Flags.boolean({ char: 'q', description: 'print nothing: the exit status answers' }),
   'control-socket': Flags.string({
     default: '/run/knp/control.sock',
     description: 'where the running firewall answers',

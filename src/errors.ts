@@ -9,6 +9,8 @@ export const exitCodes = {
   INVALID_MANIFEST: 2,
   /** A source path that does not exist or cannot be read. */
   UNREADABLE_SOURCE: 2,
+  /** Nothing to test. */
+  NO_CHECKS: 2,
   /** A name that no source knows. */
   UNKNOWN_NAME: 3,
   /** A policy would cut off the administrator who applies it. */

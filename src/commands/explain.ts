@@ -18,7 +18,11 @@ export default class Explain extends KnpCommand {
     '<%= config.bin %> explain node:web-1 shop/db/icmp --source policies/',
   ]
   static override args = {
-    from: Args.string({ required: true, description: 'namespace/name of a workload, an IP address, or node:NAME' }),
+    from: Args.string({
+      required: true,
+      description:
+        'namespace/name of a workload (deployment:namespace/name where that is not enough), an IP address, or node:NAME',
+    }),
     to: Args.string({
       required: true,
       description: 'the same, with :PORT and /tcp, /udp, /sctp or /icmp (TCP if absent)',
@@ -31,7 +35,7 @@ export default class Explain extends KnpCommand {
       options: ['tcp', 'udp', 'sctp', 'icmp'],
       description: 'protocol, where TO does not say it',
     }),
-    quiet: Flags.boolean({ char: 'q', description: 'print nothing: the exit status answers' }),
+    quiet: sharedFlags.quiet,
   }
 
   async run(): Promise<void> {

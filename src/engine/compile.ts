@@ -58,8 +58,11 @@ export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): Compi
   )
   // A machine that is none of the nodes is on the way of others' traffic, a gateway: there every workload's is decided.
   const isGateway = tables.localNode === NO_NODE
-  const isProtected = workloads.map((_, i) => selected[i] !== 0 && (isGateway || isLocal(tables, i)))
   const { localHost } = tables
+  // What has no address has no traffic; this machine has, whatever its addresses are.
+  const isProtected = workloads.map(({ addresses }, i) => {
+    return selected[i] !== 0 && (addresses.length > 0 || i === localHost) && (isGateway || isLocal(tables, i))
+  })
   return {
     generation: { number: snapshot.generation, identities: tables, tiers: tiers.map((tier) => tier.tables) },
     identities,

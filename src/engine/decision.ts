@@ -15,6 +15,7 @@ import type { Direction, NearestMiss, Trace, TraceStep } from './evaluator.ts'
 import { ANY_HOOK } from './flow.ts'
 import type { ObjectRef } from './objects.ts'
 import type { Packet } from './packet.ts'
+import { isPodTemplate } from './pod-template.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /** What decided a flow. */
@@ -76,6 +77,8 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
   const flow = engine.identify(packet, ANY_HOOK, source.workload, destination.workload)
   flow.hasSourceAddress = addresses.source !== undefined
   flow.hasDestinationAddress = addresses.destination !== undefined
+  // One pod of a Deployment to another: the same name, but not the same address.
+  if (flow.isToItself && isPodTemplate(identities.workloads[flow.sourceWorkload]!)) flow.isToItself = false
 
   const exemption = exemptionOf(flow)
   const trace: Trace = []

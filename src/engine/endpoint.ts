@@ -2,18 +2,25 @@ import { type Address, formatAddress, isIPv4, parseAddress } from './address.ts'
 import { type Identities, workloadOf } from './identity.ts'
 import type { Node, Workload } from './objects.ts'
 import { ICMP, ICMPV6, SCTP, TCP, UDP } from './packet.ts'
+import { podTemplateKinds } from './pod-template.ts'
 import { protocolName } from './protocol.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /** An end of a connection as a person writes it. */
 export type EndpointName =
-  | { readonly type: 'workload'; readonly namespace: string; readonly name: string }
+  | {
+      readonly type: 'workload'
+      /** The kind of its object; where it is left out, a Pod is preferred. */
+      readonly kind?: string
+      readonly namespace: string
+      readonly name: string
+    }
   | { readonly type: 'node'; readonly name: string }
   | { readonly type: 'address'; readonly address: Address }
 
 /** An end with who it is: `workload` is an index of the generation's workloads. */
 export interface Endpoint {
-  /** `namespace/name`, `node:NAME`; absent for an address that has no name. */
+  /** `namespace/name` (`kind:namespace/name` where that alone means another), `node:NAME`; absent for an address that has no name. */
   readonly name?: string
   readonly workload?: number
   /** In order of preference; empty where only the name is known. */
@@ -41,9 +48,15 @@ export class QuestionError extends Error {
 
 const protocols = ['tcp', 'udp', 'sctp', 'icmp'] as const
 
+/** What may stand before `namespace/name` to say which kind of object is meant. */
+const kindPrefixes: ReadonlyMap<string, string> = new Map([
+  ...['Pod', ...podTemplateKinds].map((kind) => [kind.toLowerCase(), kind] as const),
+  ['host', 'HostEndpoint'],
+])
+
 /**
- * Parses FROM and TO: `namespace/name` (also `pod:namespace/name`), an IP address, `node:NAME`; TO may end in `:PORT`
- * and `/PROTOCOL` (`[v6]:port`). `port` and `protocol`, where given, say the same apart. Throws QuestionError.
+ * Parses FROM and TO: `namespace/name` (also `pod:namespace/name`, `host:`, `deployment:`), an IP address, `node:NAME`;
+ * TO may end in `:PORT` and `/PROTOCOL` (`[v6]:port`). `port` and `protocol`, where given, say the same apart. Throws QuestionError.
  */
 export function parseQuestion(from: string, to: string, given: { port?: number; protocol?: string } = {}): Question {
   const { rest, protocol: suffix } = splitProtocol(to)
@@ -67,8 +80,9 @@ export function parseQuestion(from: string, to: string, given: { port?: number; 
 
 function splitProtocol(text: string): { rest: string; protocol?: Question['protocol'] } {
   const match = /^(.+)\/(tcp|udp|sctp|icmp)$/i.exec(text)
-  // `shop/tcp` is a workload; only behind a port, an address or a whole name is it a protocol.
-  const isWhole = match && (/[:\]]/.test(match[1]!) || match[1]!.includes('/') || parseAddress(match[1]!))
+  // `shop/tcp` and `pod:shop/tcp` are workloads; only behind a port, an address or a whole name is it a protocol.
+  const isWhole =
+    match && (/^node:|:\d+$|\]$/.test(match[1]!) || match[1]!.includes('/') || parseAddress(match[1]!) !== undefined)
   return match && isWhole
     ? { rest: match[1]!, protocol: match[2]!.toLowerCase() as Question['protocol'] }
     : { rest: text }
@@ -82,7 +96,8 @@ function splitPort(text: string): { rest: string; port?: number } {
   return match ? { rest: match[1]!, port: Number(match[2]) } : { rest: text }
 }
 
-function parseEndpointName(text: string): EndpointName {
+/** Parses an end without port and protocol; throws QuestionError `syntax`. */
+export function parseEndpointName(text: string): EndpointName {
   if (text.startsWith('node:')) {
     const name = text.slice(5)
     if (name === '') throw syntax('node: needs the name of a node')
@@ -90,9 +105,15 @@ function parseEndpointName(text: string): EndpointName {
   }
   const address = parseAddress(text.replace(/^\[(.*)\]$/, '$1'))
   if (address) return { type: 'address', address }
-  const match = /^(?:(?:pod|host):)?([^/:]+)\/([^/:]+)$/.exec(text)
+  const match = /^(?:([a-z]+):)?([^/:]+)\/([^/:]+)$/.exec(text)
   if (!match) throw syntax(`"${text}" is neither namespace/name, node:NAME nor an IP address`)
-  return { type: 'workload', namespace: match[1]!, name: match[2]! }
+  const [, prefix, namespace, name] = match
+  if (prefix === undefined) return { type: 'workload', namespace: namespace!, name: name! }
+  const kind = kindPrefixes.get(prefix)
+  if (kind === undefined) {
+    throw syntax(`${text}: "${prefix}" is no kind of workload; known: ${[...kindPrefixes.keys()].join(', ')}`)
+  }
+  return { type: 'workload', kind, namespace: namespace!, name: name! }
 }
 
 /** Finds who a name means in the snapshot. Throws QuestionError `unknown`. */
@@ -106,23 +127,50 @@ export function resolveEndpoint(name: EndpointName, snapshot: Snapshot, identiti
     }
     case 'address':
       return addressEndpoint(name.address, snapshot, identities)
-    case 'workload': {
-      const isMeant = (workload: Workload) => workload.namespace === name.namespace && workload.name === name.name
-      const index = identities.workloads.findIndex(isMeant)
-      const workload = identities.workloads[index] ?? snapshot.workloads.find(isMeant)
-      if (!workload) {
-        const known = snapshot.workloads
-          .filter(({ namespace }) => namespace === name.namespace)
-          .map((each) => each.name)
-        throw unknown(`no source knows a workload "${name.namespace}/${name.name}"${hintOf(known)}`)
-      }
-      if (workload.phase === 'Succeeded' || workload.phase === 'Failed') {
-        throw unknown(`${name.namespace}/${name.name} has finished (${workload.phase}) and owns no address`)
-      }
-      if (workload.hostNetwork) return hostNetworkEndpoint(workload, snapshot)
-      return { name: `${name.namespace}/${name.name}`, workload: index, addresses: workload.addresses }
-    }
+    case 'workload':
+      return workloadEndpoint(name, snapshot, identities)
   }
+}
+
+function workloadEndpoint(
+  asked: Extract<EndpointName, { type: 'workload' }>,
+  snapshot: Snapshot,
+  identities: Identities,
+): Endpoint {
+  const name = `${asked.namespace}/${asked.name}`
+  const namesakes = snapshot.workloads.filter((each) => each.namespace === asked.namespace && each.name === asked.name)
+  const meant = namesakes.filter(({ ref }) => ref.kind === (asked.kind ?? 'Pod'))
+  const candidates = meant.length > 0 || asked.kind !== undefined ? meant : namesakes
+  const [workload] = candidates
+  if (!workload) {
+    const known = snapshot.workloads.filter(
+      ({ namespace, ref }) => namespace === asked.namespace && (asked.kind ?? ref.kind) === ref.kind,
+    )
+    throw unknown(
+      `no source knows a ${asked.kind ?? 'workload'} "${name}"${hintOf([...new Set(known.map((each) => each.name))])}`,
+    )
+  }
+  if (candidates.length > 1) {
+    const kinds = candidates.map(({ ref }) => ref.kind)
+    throw syntax(
+      `${name} is ambiguous: it is a ${kinds.join(' and a ')}; write ${candidates.map(prefixedName).join(' or ')}`,
+    )
+  }
+  if (workload.phase === 'Succeeded' || workload.phase === 'Failed') {
+    throw unknown(`${name} has finished (${workload.phase}) and owns no address`)
+  }
+  if (workload.hostNetwork) return hostNetworkEndpoint(workload, snapshot)
+  // The name under which it is found again: alone it would mean the Pod, or nobody for certain.
+  const isPlain = namesakes.length === 1 || workload.ref.kind === 'Pod'
+  return {
+    name: isPlain ? name : prefixedName(workload),
+    workload: identities.workloads.indexOf(workload),
+    addresses: workload.addresses,
+  }
+}
+
+function prefixedName({ ref, namespace, name }: Workload): string {
+  return `${ref.kind === 'HostEndpoint' ? 'host' : ref.kind.toLowerCase()}:${namespace}/${name}`
 }
 
 /** The IP protocol number of a question's protocol between these addresses. */
@@ -163,7 +211,7 @@ export function endpointText({ name, addresses }: Endpoint): string {
 export function targetText(to: Endpoint, protocol: number, port: number): string {
   const text = endpointText(to)
   if (port === 0) return `${text}/${protocolName(protocol)}`
-  return `${text.includes(':') && !text.startsWith('node:') ? `[${text}]` : text}:${port}/${protocolName(protocol)}`
+  return `${to.name === undefined && text.includes(':') ? `[${text}]` : text}:${port}/${protocolName(protocol)}`
 }
 
 function addressEndpoint(address: Address, snapshot: Snapshot, identities: Identities): Endpoint {

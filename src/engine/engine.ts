@@ -38,6 +38,7 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     flow.destinationWorkload = destination
     flow.sourceIdentity = source === OUTSIDE ? OUTSIDE : tables.workloadIdentity[source]!
     flow.destinationIdentity = destination === OUTSIDE ? OUTSIDE : tables.workloadIdentity[destination]!
+    flow.isToItself = source !== OUTSIDE && source === destination
     locateNodes(flow)
     flow.hasSourceAddress = true
     flow.hasDestinationAddress = true
@@ -94,7 +95,7 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
 /** Traffic that is accepted before any policy is asked. */
 export function exemptionOf(flow: Flow): Exemption {
   if (isNeverJudged(flow.packet)) return 'never judged'
-  if (flow.sourceWorkload !== OUTSIDE && flow.sourceWorkload === flow.destinationWorkload) return 'own address'
+  if (flow.isToItself) return 'own address'
   return flow.isFromOwnNode ? 'own node' : 'none'
 }
 

@@ -19,6 +19,8 @@ export interface Flow {
   readonly destinationWorkload: number
   readonly sourceIdentity: number
   readonly destinationIdentity: number
+  /** Source and destination are one workload's own addresses. */
+  readonly isToItself: boolean
   /** The source is the node that the destination runs on. */
   readonly isFromOwnNode: boolean
   /** The destination is the node that the source runs on. */
@@ -35,6 +37,7 @@ export class MutableFlow implements Flow {
   destinationWorkload = OUTSIDE
   sourceIdentity = OUTSIDE
   destinationIdentity = OUTSIDE
+  isToItself = false
   isFromOwnNode = false
   isToOwnNode = false
   hasSourceAddress = true

@@ -18,7 +18,7 @@ export interface NamedPort {
   readonly port: number
 }
 
-/** A pod or a host, as policies see it. */
+/** A pod or a host as policies see it, or the pods that one template makes. */
 export interface Workload {
   readonly type: 'Workload'
   readonly ref: ObjectRef

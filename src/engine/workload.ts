@@ -19,10 +19,9 @@ const phases = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const
 export function readPod(object: ObjectReader): Workload {
   const top = object.fields(['apiVersion', 'kind', 'metadata', 'spec', 'status'])
   const { ref, labels, createdMs } = readMetadata(object, 'Pod', 'Namespaced')
-  const spec = top('spec').fields()
   const status = top('status').fields()
   const phase = status('phase').isPresent ? status('phase').oneOf(phases) : 'Running'
-  const hostNetwork = spec('hostNetwork').optionalBoolean() ?? false
+  const { node, hostNetwork, ports } = readPodSpec(top('spec'))
   const isFinished = phase === 'Succeeded' || phase === 'Failed'
   return {
     type: 'Workload',
@@ -31,10 +30,10 @@ export function readPod(object: ObjectReader): Workload {
     namespace: ref.namespace!,
     name: ref.name,
     labels,
-    node: spec('nodeName').optionalString() || undefined,
+    node,
     hostNetwork,
     addresses: hostNetwork || isFinished ? [] : readPodAddresses(status),
-    ports: readPorts(spec),
+    ports,
     forwards: [],
     phase,
     createdMs,
@@ -71,6 +70,16 @@ export function readNetworkSet(object: ObjectReader): NetworkSet {
   const { ref, labels } = readMetadata(object, 'NetworkSet', 'Namespaced')
   const networks = top('spec').fields(['networks'])('networks').items().map(readBlock)
   return { type: 'NetworkSet', ref, namespace: ref.namespace!, labels, networks }
+}
+
+/** What policies need of a pod's spec, or of a pod template's. */
+export function readPodSpec(reader: ObjectReader): Pick<Workload, 'node' | 'hostNetwork' | 'ports'> {
+  const spec = reader.fields()
+  return {
+    node: spec('nodeName').optionalString() || undefined,
+    hostNetwork: spec('hostNetwork').optionalBoolean() ?? false,
+    ports: readPorts(spec),
+  }
 }
 
 /** A v1 Namespace; throws InvalidObject. */

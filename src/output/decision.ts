@@ -42,7 +42,7 @@ function formatStep({ tier, verdict, policy, rule, reason }: TraceStep): string 
 
 /** `knp.explain/v1`, see CLI.md. */
 export function decisionJson(decision: Decision): object {
-  const { verdict, protocol, port, source, destination, addresses, decidedBy, stages, nearest, generation } = decision
+  const { verdict, protocol, port, source, destination, addresses, stages, nearest, generation } = decision
   const end = (name: string | undefined, address: Decision['addresses']['source']) => ({
     ...(name !== undefined && { name }),
     address: address ? formatAddress(address) : null,
@@ -55,7 +55,7 @@ export function decisionJson(decision: Decision): object {
       source: end(source.name, addresses.source),
       destination: { ...end(destination.name, addresses.destination), ...(port !== 0 && { port }) },
     },
-    decidedBy: withPolicy(decidedBy),
+    decidedBy: decidedByJson(decision),
     stages: stages.map((stage) => ({
       ...stage,
       tiers: stage.tiers.map(({ tier, verdict: tierVerdict, policy, rule, reason }) =>
@@ -71,6 +71,11 @@ export function decisionJson(decision: Decision): object {
     ...(nearest && { nearest: withPolicy(nearest) }),
     generation,
   }
+}
+
+/** What decided, as both `knp.explain/v1` and `knp.test/v1` say it. */
+export function decidedByJson({ decidedBy }: Decision): object {
+  return withPolicy(decidedBy)
 }
 
 function withPolicy<T extends { readonly policy?: ObjectRef }>(value: T): T {

@@ -16,7 +16,7 @@ export function protectionWarning({ workloads, nodeName, isGateway }: FirewallSt
   if (workloads.selected === 0) return 'nothing is protected here: no policy selects any workload'
   if (!isGateway)
     return `nothing is protected here: ${count(workloads.selected, 'selected workload')}, none of them on node ${nodeName}`
-  return undefined
+  return `nothing is protected here: ${count(workloads.selected, 'selected workload')}, none of them with an address`
 }
 
 /** `knp status` as people read it. */

@@ -163,7 +163,7 @@ export class FilesSource implements Source {
 }
 
 /** One map of all objects; two of one name are an error that names both. */
-function collect(files: ReadonlyMap<string, ReadFile>): Map<string, PolicyObject> {
+export function collect(files: ReadonlyMap<string, Pick<ReadFile, 'manifest'>>): Map<string, PolicyObject> {
   const objects = new Map<string, PolicyObject>()
   const problems: string[] = []
   for (const { manifest } of files.values()) {
@@ -187,7 +187,8 @@ async function stampOf(path: string): Promise<string> {
   return `${ino} ${size} ${mtimeNs} ${ctimeNs}`
 }
 
-function unreadable(path: string, cause: unknown): KnpError {
+/** The error for a path that cannot be read. */
+export function unreadable(path: string, cause: unknown): KnpError {
   const code = (cause as NodeJS.ErrnoException).code
   const reason = code === 'ENOENT' ? 'no such file or folder' : code === 'EACCES' ? 'permission denied' : String(cause)
   return new KnpError('UNREADABLE_SOURCE', `${path}: ${reason}`, {

@@ -1,13 +1,16 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
+import { type ConnectivityTest, readConnectivityTest } from '../connectivity-test.ts'
 import {
   InvalidObject,
   ObjectReader,
+  type PodTemplateKind,
   readHostEndpoint,
   readNamespace,
   readNetworkPolicy,
   readNetworkSet,
   readNode,
   readPod,
+  readPodTemplate,
 } from '../engine/index.ts'
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
@@ -27,9 +30,14 @@ export interface Manifest {
   readonly objects: readonly PolicyObject[]
   /** Objects left out, one line each. */
   readonly notes: readonly string[]
+  readonly tests: readonly ConnectivityTest[]
+  /** What is wrong with the tests, one line each: it concerns who runs them, and nobody else. */
+  readonly testProblems: readonly string[]
 }
 
-type Reading = { readonly object: PolicyObject } | { readonly note: string } | undefined
+type Reading = { readonly object: PolicyObject } | { readonly note: string } | { readonly test: ConnectivityTest }
+
+const TEST_VERSION = 'knp.dev/v1alpha1'
 
 /**
  * Reads Kubernetes objects from YAML or JSON text, as strictly as the API server. `file` is how messages call it.
@@ -40,6 +48,8 @@ export function readManifest(text: string, file: string): Manifest {
   const objects: PolicyObject[] = []
   const notes: string[] = []
   const problems: string[] = []
+  const tests: ConnectivityTest[] = []
+  const testProblems: string[] = []
   for (const document of parseAllDocuments(text, {
     lineCounter: lines,
     prettyErrors: false,
@@ -55,17 +65,20 @@ export function readManifest(text: string, file: string): Manifest {
       const place = (at: ObjectPath) => `${file}:${lineOf(document, [...path, ...at], lines)}`
       try {
         const reading = readObject(value)
-        if (!reading) continue
+        const line = (at: ObjectPath) => lineOf(document, [...path, ...at], lines)
         if ('note' in reading) notes.push(`${place([])}: ${reading.note}`)
-        else objects.push(locate(reading.object, file, lineOf(document, path, lines)))
+        else if ('object' in reading) objects.push(locate(reading.object, file, line([])))
+        else tests.push(locateTest(reading.test, file, line))
       } catch (error) {
         if (!(error instanceof InvalidObject)) throw error
-        problems.push(`${place(error.path)}: ${objectName(value)}${error.message}`)
+        const isTest = isMapping(value) && value.apiVersion === TEST_VERSION && value.kind === 'ConnectivityTest'
+        const list = isTest ? testProblems : problems
+        list.push(`${place(error.path)}: ${objectName(value)}${error.message}`)
       }
     }
   }
-  if (problems.length > 0) throw invalidManifest(problems)
-  return { objects, notes }
+  if (problems.length > 0) throw invalidManifest([...problems, ...testProblems])
+  return { objects, notes, tests, testProblems }
 }
 
 /** The error for manifests that were read but cannot be used. */
@@ -113,6 +126,14 @@ function readObject(value: unknown): Reading {
   switch (`${apiVersion} ${kind}`) {
     case 'v1 Pod':
       return { object: readPod(object) }
+    case 'v1 ReplicationController':
+    case 'apps/v1 Deployment':
+    case 'apps/v1 StatefulSet':
+    case 'apps/v1 DaemonSet':
+    case 'apps/v1 ReplicaSet':
+    case 'batch/v1 Job':
+    case 'batch/v1 CronJob':
+      return { object: readPodTemplate(object, kind as PodTemplateKind) }
     case 'v1 Namespace':
       return { object: readNamespace(object) }
     case 'v1 Node':
@@ -123,8 +144,8 @@ function readObject(value: unknown): Reading {
       return { object: readHostEndpoint(object) }
     case 'knp.dev/v1alpha1 NetworkSet':
       return { object: readNetworkSet(object) }
-    case 'knp.dev/v1alpha1 ConnectivityTest':
-      return undefined
+    case `${TEST_VERSION} ConnectivityTest`:
+      return { test: readConnectivityTest(object) }
   }
   const group = apiVersion.split('/')[0]!
   // What promises protection is never left out quietly.
@@ -151,6 +172,17 @@ function objectName(value: unknown): string {
 
 function locate<T extends PolicyObject>(object: T, file: string, line: number): T {
   return { ...object, ref: { ...object.ref, file, line } }
+}
+
+function locateTest(
+  { ref, checks }: ConnectivityTest,
+  file: string,
+  line: (at: ObjectPath) => number,
+): ConnectivityTest {
+  return {
+    ref: { ...ref, file, line: line([]) },
+    checks: checks.map((check, i) => ({ ...check, line: line(['spec', 'checks', i]) })),
+  }
 }
 
 /** The line of a value, or of the nearest thing around it that is there. */

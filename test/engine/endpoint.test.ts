@@ -6,7 +6,8 @@ import { ask, podLine, worldOf } from '../fixtures/world.ts'
 
 function text(name: EndpointName): string {
   if (name.type === 'address') return formatAddress(name.address)
-  return name.type === 'node' ? `node ${name.name}` : `${name.namespace} ${name.name}`
+  if (name.type === 'node') return `node ${name.name}`
+  return `${name.kind ? `${name.kind} ` : ''}${name.namespace} ${name.name}`
 }
 
 type Given = Parameters<typeof parseQuestion>[2]
@@ -17,7 +18,11 @@ const cases: readonly Case[] = [
   ['shop/db:5432/udp', 'shop db udp 5432'],
   ['shop/db:5432/SCTP', 'shop db sctp 5432'],
   ['shop/db/icmp', 'shop db icmp 0'],
-  ['pod:shop/db:80', 'shop db tcp 80'],
+  ['pod:shop/db:80', 'Pod shop db tcp 80'],
+  ['deployment:shop/db:80/udp', 'Deployment shop db udp 80'],
+  ['replicationcontroller:shop/db/icmp', 'ReplicationController shop db icmp 0'],
+  ['pod:shop/tcp:80', 'Pod shop tcp tcp 80'],
+  ['pod:shop/tcp', 'Pod shop tcp tcp 80', { port: 80 }],
   ['shop/tcp:80', 'shop tcp tcp 80'],
   ['shop/tcp:80/udp', 'shop tcp udp 80'],
   ['shop/icmp/icmp', 'shop icmp icmp 0'],
@@ -57,6 +62,11 @@ t.test('what is no question', async (t) => {
     ['shop/web:80', 'shop/db:80', '"shop/web:80" is neither namespace/name, node:NAME nor an IP address'],
     ['shop/web', '10.0.0:80', '"10.0.0" is neither namespace/name, node:NAME nor an IP address'],
     ['a/b/c', 'shop/db:80', '"a/b/c" is neither namespace/name, node:NAME nor an IP address'],
+    [
+      'service:shop/web',
+      'shop/db:80',
+      'service:shop/web: "service" is no kind of workload; known: pod, deployment, statefulset, daemonset, replicaset, job, cronjob, replicationcontroller',
+    ],
     ['node:', 'shop/db:80', 'node: needs the name of a node'],
     ['', 'shop/db:80', '"" is neither namespace/name, node:NAME nor an IP address'],
   ]
@@ -83,6 +93,40 @@ t.test('who is meant', async (t) => {
   t.equal(nameOf('10.9.0.2'), 'node:n2 10.9.0.2', 'else one that belongs to a node is that node')
   t.equal(nameOf('203.0.113.9'), '- 203.0.113.9')
   t.equal(nameOf('shop/agent'), 'node:n1 10.9.0.1 fd00:9::1', 'a host-network pod is its node')
+})
+
+t.test('workloads of one name', async (t) => {
+  const workload = (apiVersion: string, kind: string, name: string) =>
+    `--- {apiVersion: ${apiVersion}, kind: ${kind}, metadata: {name: ${name}, namespace: shop}, spec: {selector: {matchLabels: {app: x}}, template: {metadata: {labels: {app: x}}}}}\n`
+  const several = worldOf(
+    shop +
+      workload('apps/v1', 'Deployment', 'web') +
+      workload('apps/v1', 'Deployment', 'twin') +
+      workload('apps/v1', 'StatefulSet', 'twin') +
+      workload('apps/v1', 'DaemonSet', 'alone'),
+  )
+  const find = (name: string) => {
+    const { snapshot, compiled } = several
+    const found = resolveEndpoint(parseQuestion(name, 'a/b:1').from, snapshot, compiled.identities)
+    return `${found.name} ${compiled.identities.workloads[found.workload!]!.ref.kind}`
+  }
+  t.equal(find('shop/web'), 'shop/web Pod', 'the pod is preferred')
+  t.equal(find('pod:shop/web'), 'shop/web Pod')
+  t.equal(find('deployment:shop/web'), 'deployment:shop/web Deployment', 'and is named so that it is found again')
+  t.equal(find('shop/alone'), 'shop/alone DaemonSet', 'a name that only one has needs no kind')
+  t.equal(find('statefulset:shop/twin'), 'statefulset:shop/twin StatefulSet')
+  t.throws(() => find('shop/twin'), {
+    name: 'QuestionError',
+    kind: 'syntax',
+    message:
+      'shop/twin is ambiguous: it is a Deployment and a StatefulSet; write deployment:shop/twin or statefulset:shop/twin',
+  })
+  t.throws(() => find('pod:shop/twin'), {
+    name: 'QuestionError',
+    kind: 'unknown',
+    message: 'no source knows a Pod "shop/twin"; known there: web, api, db, agent',
+  })
+  t.throws(() => find('job:lab/web'), { name: 'QuestionError', message: 'no source knows a Job "lab/web"' })
 })
 
 t.test('names that nobody knows', async (t) => {
@@ -124,4 +168,5 @@ t.test('targets as text', async (t) => {
   t.equal(targetText(end('2001:db8::9'), 17, 53), '[2001:db8::9]:53/udp')
   t.equal(targetText(end('node:n1'), 132, 9), 'node:n1:9/sctp')
   t.equal(targetText(end('shop/db'), 58, 0), 'shop/db/icmp')
+  t.equal(targetText({ name: 'deployment:shop/db', addresses: [] }, 6, 80), 'deployment:shop/db:80/tcp')
 })

@@ -88,3 +88,15 @@ t.test('what this machine decides for', async (t) => {
   )
   t.same(worldOf(shop, 'n1').compiled.subjects, [], 'nobody without policies')
 })
+
+t.test('what has no address is selected, and not protected', async (t) => {
+  const deployment =
+    '--- {apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: shop}, spec: {selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}}}}\n'
+  for (const localNode of ['n1', 'gateway']) {
+    t.match(worldOf(deployment + select, localNode).compiled, {
+      subjects: [],
+      selectedWorkloads: 1,
+      protectedWorkloads: 0,
+    })
+  }
+})

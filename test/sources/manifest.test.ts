@@ -203,8 +203,10 @@ t.test('kinds that policies do not refer to are noted and left out', async (t) =
 })
 
 t.test('tests stand beside manifests, and are no part of the picture', async (t) => {
-  t.same(read('apiVersion: knp.dev/v1alpha1\nkind: ConnectivityTest\nmetadata: {name: a}\nspec: {checks: []}\n'), {
-    objects: [],
-    notes: [],
-  })
+  const check = '{from: shop/web, to: shop/db, port: 80, expect: deny}'
+  const { objects, notes, tests, testProblems } = read(
+    `apiVersion: knp.dev/v1alpha1\nkind: ConnectivityTest\nmetadata: {name: a}\nspec: {checks: [${check}]}\n`,
+  )
+  t.same({ objects, notes, testProblems }, { objects: [], notes: [], testProblems: [] })
+  t.equal(tests.length, 1)
 })
