@@ -44,11 +44,6 @@ export const sharedFlags = {
     description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
     helpValue: 'PATH',
   }),
-  'control-socket': Flags.string({
-    default: '/run/knp/control.sock',
-    description: 'where the running firewall answers',
-    helpValue: 'PATH',
-  }),
 }
 
 function asKnpError(error: Error & { oclif?: { exit?: number } }): KnpError | undefined {
