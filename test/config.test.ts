@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -88,6 +88,22 @@ evaluators: []
   const printed = await written(t, formatConfig(read))
   t.same(await loadConfig({ config: printed }, NO_FILE), expected, 'what is printed can be read again')
   t.match(formatConfig(read), 'packet: 0xff00')
+})
+
+t.test('the documented example and the packaged file', async (t) => {
+  const text = async (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
+  const [, example] = /```yaml\n(.*?)```/s.exec(await text('docs/configuration.md')) ?? []
+  const documented = await loadConfig({ config: await written(t, example!) }, NO_FILE)
+  t.same(documented.queue, configDefaults.queue)
+  t.equal(documented.failsafe.inbound[0]?.from?.length, 2)
+  const packaged = await text('packaging/systemd/knp.yaml')
+  t.same((await loadConfig({ config: await written(t, packaged) }, NO_FILE)).sources, [
+    { files: { path: '/etc/knp/policies' } },
+  ])
+  const everything = packaged.replace(/^# (?=[a-z]+[A-Z]?[a-z]*: [^`]*$)/gm, '')
+  const { nodeName, control } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
+  t.equal(nodeName, 'web-1', 'also with what stands in comments')
+  t.equal(control.group, 'adm')
 })
 
 t.test('files that say nothing', async (t) => {
