@@ -45,11 +45,6 @@ export const sharedFlags = {
     helpValue: 'PATH',
   }),
   quiet: Flags.boolean({ char: 'q', description: 'print nothing: the exit status answers' }),
-  'control-socket': Flags.string({
-    default: '/run/knp/control.sock',
-    description: 'where the running firewall answers',
-    helpValue: 'PATH',
-  }),
 }
 
 function asKnpError(error: Error & { oclif?: { exit?: number } }): KnpError | undefined {

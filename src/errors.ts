@@ -5,6 +5,8 @@
 export const exitCodes = {
   /** A command line that cannot be understood. */
   USAGE: 2,
+  /** A configuration that cannot be understood, or that others than root and the user could have written. */
+  INVALID_CONFIG: 2,
   /** A manifest that is not what the Kubernetes API would take. */
   INVALID_MANIFEST: 2,
   /** A source path that does not exist or cannot be read. */

@@ -1,55 +1,79 @@
-import { hostname } from 'node:os'
 import { Flags } from '@oclif/core'
-import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
-import { KnpError } from './errors.ts'
+import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMask } from './config.ts'
 
-/** The flags of `knp run`, one for each key of the configuration. */
+const { onFailure, queue, marks, control, stateDir, failsafe } = configDefaults
+/** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
+const shows = (text: string) => async () => text
+
+/** The configuration file, for commands that take it. */
+export const configFlag = Flags.string({
+  description: `configuration in YAML or JSON; ${CONFIG_FILE} where it is there`,
+  helpValue: 'PATH',
+})
+
+/** The flags of `knp run`, one for each key of the configuration; config.ts has their defaults and limits. */
 export const runFlags = {
+  config: configFlag,
+  source: Flags.string({
+    multiple: true,
+    // One value a flag, as everywhere.
+    multipleNonGreedy: true,
+    description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
+    helpValue: 'PATH',
+  }),
   'node-name': Flags.string({
-    default: async () => hostname().toLowerCase(),
+    defaultHelp: async () => defaultNodeName(),
     description: 'which node of the picture this machine is',
     helpValue: 'NAME',
   }),
-  'on-failure': Flags.option({ options: ['open', 'closed'] as const, default: 'closed' as const })({
+  'on-failure': Flags.option({ options: ['open', 'closed'] as const })({
+    defaultHelp: shows(onFailure),
     description: 'packets that get no verdict: open lets them pass, closed drops them',
   }),
-  'queue-first': Flags.integer({ default: 100, min: 0, max: 65535, description: 'number of the netfilter queue' }),
+  'queue-first': Flags.integer({
+    defaultHelp: shows(String(queue.first)),
+    description: 'number of the netfilter queue',
+  }),
   'queue-max-length': Flags.integer({
-    default: 8192,
-    min: 1,
-    max: 1 << 20,
+    defaultHelp: shows(String(queue.maxLength)),
     description: 'how many packets may wait for a verdict',
   }),
-  'state-dir': Flags.string({
-    default: '/var/lib/knp',
-    description: 'where the last good picture is kept for the next start',
-    helpValue: 'PATH',
-  }),
   'marks-packet': Flags.string({
-    default: hex(DEFAULT_PACKET_MASK),
+    defaultHelp: shows(formatMask(marks.packet)),
     description: '7 adjoining bits of the packet mark',
     helpValue: 'MASK',
   }),
   'marks-conntrack': Flags.string({
-    default: hex(DEFAULT_CONNECTION_MASK),
+    defaultHelp: shows(formatMask(marks.conntrack)),
     description: '4 adjoining bits of the connection mark',
     helpValue: 'MASK',
   }),
-}
-
-/** Throws KnpError USAGE where the masks have too few bits. */
-export function marksOf(flags: { 'marks-packet': string; 'marks-conntrack': string }): MarkLayout {
-  const layout = layoutMarks(Number(flags['marks-packet']), Number(flags['marks-conntrack']))
-  if (layout) return layout
-  throw new KnpError(
-    'USAGE',
-    `marks ${flags['marks-packet']} and ${flags['marks-conntrack']}: masks with 7 and 4 adjoining bits are needed`,
-    {
-      hint: `the defaults are ${hex(DEFAULT_PACKET_MASK)} and ${hex(DEFAULT_CONNECTION_MASK)}`,
-    },
-  )
-}
-
-function hex(mask: number): string {
-  return `0x${(mask >>> 0).toString(16).padStart(8, '0')}`
+  'control-socket': Flags.string({
+    defaultHelp: shows(control.socket),
+    description: 'where the running firewall answers',
+    helpValue: 'PATH',
+  }),
+  'control-group': Flags.string({
+    description: 'group that may ask the running firewall, beside its own user',
+    helpValue: 'NAME',
+  }),
+  'state-dir': Flags.string({
+    defaultHelp: shows(stateDir),
+    description: 'folder for what outlives a restart',
+    helpValue: 'PATH',
+  }),
+  'failsafe-inbound': Flags.string({
+    multiple: true,
+    multipleNonGreedy: true,
+    defaultHelp: shows(failsafe.inbound.flatMap(formatFailsafe).join(' ')),
+    description: 'what always reaches a protected host: tcp/22, tcp/22@10.0.0.0/8, or none; may be repeated',
+    helpValue: 'PORT',
+  }),
+  'failsafe-outbound': Flags.string({
+    multiple: true,
+    multipleNonGreedy: true,
+    defaultHelp: shows(failsafe.outbound.flatMap(formatFailsafe).join(' ')),
+    description: 'what a protected host always reaches: udp/53, udp/53@10.0.0.53/32, or none; may be repeated',
+    helpValue: 'PORT',
+  }),
 }

@@ -1,9 +1,11 @@
 import { resolve } from 'node:path'
 import { Args, Flags } from '@oclif/core'
-import { KnpCommand, sharedFlags } from '../command.ts'
+import { KnpCommand } from '../command.ts'
+import { findControlSocket } from '../config.ts'
 import { ask } from '../control/socket.ts'
 import { parseDuration } from '../duration.ts'
 import type { PendingTrial } from '../firewall.ts'
+import { runFlags } from '../run-flags.ts'
 import { findSshConnection } from '../ssh-connection.ts'
 
 export default class Apply extends KnpCommand {
@@ -28,15 +30,18 @@ export default class Apply extends KnpCommand {
       helpValue: 'TIME',
     }),
     force: Flags.boolean({ description: 'also where they would cut your own connection' }),
-    'control-socket': sharedFlags['control-socket'],
+    config: runFlags.config,
+    'control-socket': runFlags['control-socket'],
   }
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Apply)
+    // Before the configuration is read: that leaves the working directory.
+    const folder = resolve(args.dir)
     const confirmMs = parseDuration(flags.confirm)
     const kept = flags.force ? undefined : findSshConnection()
-    const trial = (await ask(flags['control-socket'], 'apply', {
-      folder: resolve(args.dir),
+    const trial = (await ask(await findControlSocket(flags), 'apply', {
+      folder,
       confirmMs,
       ...(kept && { kept }),
     })) as PendingTrial

@@ -1,10 +1,12 @@
-import { KnpCommand, sharedFlags } from '../command.ts'
-import { type ControlMethods, ControlServer } from '../control/socket.ts'
+import { Flags } from '@oclif/core'
+import { KnpCommand } from '../command.ts'
+import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
+import { type ControlMethods, ControlServer, findGroup } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
+import { configJson, formatConfig } from '../output/config.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
-import { defaultFailsafe } from '../ruleset/failsafe.ts'
-import { marksOf, runFlags } from '../run-flags.ts'
+import { runFlags } from '../run-flags.ts'
 import { FilesSource } from '../sources/files.ts'
 import type { SourceHealth } from '../sources/source.ts'
 import type { KeptConnection } from '../trial.ts'
@@ -14,26 +16,32 @@ export default class Run extends KnpCommand {
   static override description =
     'Decides the connections of every workload that a policy selects, until SIGTERM or SIGINT. Files are watched: a change ' +
     'is in force within a second; a file that cannot be read leaves the last good policies in force. ' +
+    'Every flag but --config and --print-config is a key of the configuration file too; the flag wins. ' +
     '\n\nExit status: 0 stopped as asked, 2 invalid input, 5 this machine cannot enforce, 70 internal error.'
   static override examples = [
+    '<%= config.bin %> run',
     '<%= config.bin %> run --source /etc/knp/policies',
     '<%= config.bin %> run --source policies/ --on-failure open --queue-first 200',
   ]
   static override flags = {
-    source: sharedFlags.source,
     ...runFlags,
-    'control-socket': sharedFlags['control-socket'],
+    'print-config': Flags.boolean({ description: 'print the configuration that would be in force, and end' }),
   }
 
   async run(): Promise<void> {
     const { flags } = await this.parse(Run)
+    const config = await loadConfig(flags)
+    requireSources(config)
+    if (flags['print-config']) this.finish(configJson(config), formatConfig(config))
+    const { nodeName, onFailure, queue, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)
       process.once('SIGINT', resolve)
     })
     // A terminal that closes must not end the firewall; what reload means today happens by itself.
     process.on('SIGHUP', () => {})
-    const marks = marksOf(flags)
+    // Before anything is enforced: a name that does not exist must not leave closed rules behind.
+    const groupId = endpoint.group === undefined ? undefined : await findGroup(endpoint.group)
     await requireHost()
     const onHealth = ({ name, error }: SourceHealth) => {
       if (error === undefined) this.report('source-recovered', `source ${name} can be read again`)
@@ -41,19 +49,19 @@ export default class Run extends KnpCommand {
         this.report('source-broken', `source ${name} cannot be read, the last good policies stay in force:\n${error}`)
     }
     const firewall = await Firewall.start({
-      sources: flags.source.map((path) => new FilesSource(path, onHealth)),
-      nodeName: flags['node-name'],
-      onFailure: flags['on-failure'],
-      queueNumber: flags['queue-first'],
-      queueLength: flags['queue-max-length'],
-      marks,
-      failsafe: defaultFailsafe,
-      stateDir: flags['state-dir'],
+      sources: config.sources.map(({ files }) => new FilesSource(files.path, onHealth)),
+      nodeName,
+      onFailure,
+      queueNumber: queue.first,
+      queueLength: queue.maxLength,
+      marks: marksOf(config),
+      failsafe: failsafeOf(config),
+      stateDir: config.stateDir,
       observe: (event) => this.observe(event),
     })
     let control: ControlServer | undefined
     try {
-      control = await ControlServer.listen(flags['control-socket'], controlMethods(firewall))
+      control = await ControlServer.listen(endpoint.socket, controlMethods(firewall), groupId)
       const status = firewall.status()
       if (this.jsonEnabled())
         process.stdout.write(`${JSON.stringify({ ...statusJson(status), schema: 'knp.run/v1', event: 'enforcing' })}\n`)
@@ -68,7 +76,7 @@ export default class Run extends KnpCommand {
     }
     this.report(
       'stopped',
-      flags['on-failure'] === 'closed'
+      onFailure === 'closed'
         ? 'stopped; the rules stay, and drop what needs a verdict until the next start (`knp ruleset remove` takes them down)'
         : 'stopped; the rules are removed',
     )

@@ -1,4 +1,4 @@
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises'
+import { chmod, chown, lstat, mkdir, readFile, unlink } from 'node:fs/promises'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { dirname } from 'node:path'
 import { type ErrorCode, KnpError } from '../errors.ts'
@@ -18,12 +18,15 @@ export class ControlServer {
 
   /**
    * Listens at `path`, mode 0660. Throws KnpError QUEUE_TAKEN where a firewall answers there already, USAGE where
-   * something else is there, PERMISSION where it cannot listen.
+   * something else is there, PERMISSION where it cannot listen or give the socket away.
+   * @param groupId the group that may connect too; see `findGroup`
    */
-  static async listen(path: string, methods: ControlMethods): Promise<ControlServer> {
-    await mkdir(dirname(path), { recursive: true }).catch((cause: Error) => {
+  static async listen(path: string, methods: ControlMethods, groupId?: number): Promise<ControlServer> {
+    const folder = dirname(path)
+    const made = await mkdir(folder, { recursive: true }).catch((cause: Error) => {
       throw new KnpError('PERMISSION', `${path}: cannot make its folder: ${cause.message}`, { cause })
     })
+    const hasMadeFolder = made !== undefined
     if (await isAnswering(path)) {
       throw new KnpError('QUEUE_TAKEN', `${path}: a firewall runs already and answers here`, {
         hint: 'stop it, or give this one a --control-socket, queue and table of its own in another network namespace',
@@ -37,7 +40,23 @@ export class ControlServer {
       )
       control.#server.listen(path, resolve)
     })
-    await chmod(path, 0o660)
+    try {
+      if (groupId !== undefined) {
+        await chown(path, -1, groupId)
+        // Whoever may connect must get there; a folder that was there already is its owner's affair.
+        if (hasMadeFolder) {
+          await chown(folder, -1, groupId)
+          await chmod(folder, 0o750)
+        }
+      }
+      await chmod(path, 0o660)
+    } catch (cause) {
+      await control.close()
+      throw new KnpError('PERMISSION', `${path}: cannot give it to group ${groupId}: ${(cause as Error).message}`, {
+        cause,
+        hint: 'run as root, or as a member of the group',
+      })
+    }
     return control
   }
 
@@ -58,6 +77,17 @@ export class ControlServer {
     for (const socket of this.#connections) socket.destroy()
     await new Promise((resolve) => this.#server.close(resolve))
   }
+}
+
+/** The number of a group of /etc/group. Throws KnpError INVALID_CONFIG where it has none of that name. */
+export async function findGroup(name: string): Promise<number> {
+  for (const line of (await readFile('/etc/group', 'utf8')).split('\n')) {
+    const [group, , id] = line.split(':')
+    if (group === name && /^\d+$/.test(id ?? '')) return Number(id)
+  }
+  throw new KnpError('INVALID_CONFIG', `control.group: /etc/group has no group "${name}"`, {
+    hint: 'make it with `groupadd --system`, or leave control.group out',
+  })
 }
 
 /** Asks the firewall that answers at `path`. Throws KnpError UNREACHABLE where none does. */

@@ -186,7 +186,7 @@ function locateTest(
 }
 
 /** The line of a value, or of the nearest thing around it that is there. */
-function lineOf(document: Document.Parsed, path: ObjectPath, lines: LineCounter): number {
+export function lineOf(document: Document.Parsed, path: ObjectPath, lines: LineCounter): number {
   let node: unknown = document.contents
   let offset = document.contents?.range?.[0] ?? document.range[0]
   for (const part of path) {

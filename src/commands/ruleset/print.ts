@@ -1,14 +1,15 @@
 import { KnpCommand } from '../../command.ts'
-import { defaultFailsafe } from '../../ruleset/failsafe.ts'
+import { failsafeOf, loadConfig, marksOf } from '../../config.ts'
 import { divertChains, objectsText, rulesText } from '../../ruleset/text.ts'
-import { marksOf, runFlags } from '../../run-flags.ts'
+import { runFlags } from '../../run-flags.ts'
 
 export default class RulesetPrint extends KnpCommand {
   static override summary = 'The nftables text of the ruleset, with its sets empty'
   static override description =
-    'What `knp run` with the same flags installs. The divert rules stand as comments: they are put in over netlink, by the ' +
+    'What `knp run` with the same flags and configuration installs. The divert rules stand as comments: they are put in over netlink, by the ' +
     'mechanism that the kernel has, and the sets are filled as policies say.'
   static override flags = {
+    config: runFlags.config,
     'on-failure': runFlags['on-failure'],
     'queue-first': runFlags['queue-first'],
     'marks-packet': runFlags['marks-packet'],
@@ -17,13 +18,14 @@ export default class RulesetPrint extends KnpCommand {
 
   async run(): Promise<void> {
     const { flags } = await this.parse(RulesetPrint)
-    const marks = marksOf(flags)
+    const config = await loadConfig(flags)
+    const marks = marksOf(config)
     const queued = `0x${marks.queued.toString(16).padStart(8, '0')}`
     const divert = divertChains.map(
-      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${flags['queue-first']}\n`,
+      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${config.queue.first}\n`,
     )
     const text =
-      objectsText() + rulesText({ marks, onFailure: flags['on-failure'], failsafe: defaultFailsafe }) + divert.join('')
+      objectsText() + rulesText({ marks, onFailure: config.onFailure, failsafe: failsafeOf(config) }) + divert.join('')
     this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
 }

@@ -1,0 +1,470 @@
+import { hostname } from 'node:os'
+import { isAbsolute, resolve } from 'node:path'
+import { type ConfigFile, invalidConfig, isThere, listProblems, readConfigFile } from './config-file.ts'
+import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
+import { formatBlock, parseBlock } from './engine/address.ts'
+import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader } from './engine/object-reader.ts'
+import { KnpError } from './errors.ts'
+import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
+import type { OnFailure } from './ruleset/text.ts'
+
+/** Where `knp run` looks for its configuration when no other file is named. */
+export const CONFIG_FILE = '/etc/knp/knp.yaml'
+
+/** The effective configuration of `knp run`: flags over file over defaults. Deeply frozen; docs/configuration.md. */
+export interface Config {
+  /** One or more, merged. */
+  readonly sources: readonly SourceConfig[]
+  /** Which node of the picture this machine is. */
+  readonly nodeName: string
+  /** Packets that get no verdict. */
+  readonly onFailure: OnFailure
+  /** `first`: number of the netfilter queue; `maxLength`: how many packets may wait in it. */
+  readonly queue: { readonly first: number; readonly maxLength: number }
+  /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
+  readonly marks: { readonly packet: number; readonly conntrack: number }
+  /** `socket`: absolute path; `group`: name of the group that may connect, none but root's own where absent. */
+  readonly control: { readonly socket: string; readonly group?: string }
+  /** Absolute path of the folder for what outlives a restart. */
+  readonly stateDir: string
+  /** What always passes on host endpoints; an empty list means nothing does. */
+  readonly failsafe: { readonly inbound: readonly InboundFailsafe[]; readonly outbound: readonly OutboundFailsafe[] }
+}
+
+/** Manifests in a file, or in a folder with its sub-folders; `path` is absolute. */
+export interface SourceConfig {
+  readonly files: { readonly path: string }
+}
+
+export interface FailsafePort {
+  readonly protocol: FailsafeProtocol
+  /** 1 to 65535. */
+  readonly port: number
+}
+
+/** `from`: blocks in CIDR notation, host bits cleared; everywhere where absent, never empty. */
+export interface InboundFailsafe extends FailsafePort {
+  readonly from?: readonly string[]
+}
+
+/** `to`: as `from` of the other direction. */
+export interface OutboundFailsafe extends FailsafePort {
+  readonly to?: readonly string[]
+}
+
+export type FailsafeProtocol = (typeof protocols)[number]
+const protocols = ['tcp', 'udp', 'sctp'] as const
+
+/** What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. */
+export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
+  onFailure: 'closed',
+  queue: { first: 100, maxLength: 8192 },
+  marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
+  control: { socket: '/run/knp/control.sock' },
+  stateDir: '/var/lib/knp',
+  failsafe: {
+    inbound: defaultFailsafe.inbound.map(({ protocol, port }) => ({ protocol, port })),
+    outbound: defaultFailsafe.outbound.map(({ protocol, port }) => ({ protocol, port })),
+  },
+}
+
+/** The host name as Kubernetes names nodes. */
+export function defaultNodeName(): string {
+  return hostname().toLowerCase()
+}
+
+/** What the command line says, by the names of its flags; what is absent is the file's to say. */
+export interface ConfigFlags {
+  /** Path of the file. It must be there; the usual one need not. */
+  readonly config?: string | undefined
+  readonly source?: readonly string[] | undefined
+  readonly 'node-name'?: string | undefined
+  readonly 'on-failure'?: string | undefined
+  readonly 'queue-first'?: number | undefined
+  readonly 'queue-max-length'?: number | undefined
+  readonly 'marks-packet'?: string | undefined
+  readonly 'marks-conntrack'?: string | undefined
+  readonly 'control-socket'?: string | undefined
+  readonly 'control-group'?: string | undefined
+  readonly 'state-dir'?: string | undefined
+  /** `tcp/22`, `tcp/22@10.0.0.0/8`, or `none`. */
+  readonly 'failsafe-inbound'?: readonly string[] | undefined
+  readonly 'failsafe-outbound'?: readonly string[] | undefined
+}
+
+/**
+ * Reads the configuration and leaves the working directory for `/`; paths of flags are relative to what it was, those of
+ * the file are absolute. Sources may be none: `requireSources` where they are needed.
+ *
+ * Throws KnpError USAGE with all problems of the flags, else INVALID_CONFIG with all problems of the file.
+ */
+export async function loadConfig(flags: ConfigFlags, file = CONFIG_FILE): Promise<Config> {
+  const fromFlags = flagLayer(flags)
+  const fromFile = await fileLayer(flags.config, file)
+  process.chdir('/')
+  const settings = new Settings(fromFlags, fromFile)
+  const config = readSettings(settings)
+  if (fromFlags.problems.length > 0) throw usage(fromFlags.describeProblems())
+  if (fromFile.problems.length > 0) throw invalidConfig(fromFile.describeProblems())
+  return deepFreeze(config)
+}
+
+/** Throws KnpError USAGE where no source of policies is configured. */
+export function requireSources(config: Config): void {
+  if (config.sources.length > 0) return
+  throw new KnpError('USAGE', 'no source of policies is configured', {
+    hint: `name a file or folder with --source PATH, or under \`sources\` in ${CONFIG_FILE}`,
+  })
+}
+
+/**
+ * Where the running firewall answers: the flag's path, else the file's. Problems of other keys are no hindrance: a
+ * firewall that runs can be asked while its file is being edited. Throws KnpError USAGE, INVALID_CONFIG.
+ */
+export async function findControlSocket(
+  flags: Pick<ConfigFlags, 'config' | 'control-socket'>,
+  file = CONFIG_FILE,
+): Promise<string> {
+  const path = ['control', 'socket']
+  const fromFlags = flagLayer(flags)
+  const named = fromFlags.read(path, socketPath)
+  if (fromFlags.problems.length > 0) throw usage(fromFlags.describeProblems())
+  if (named !== undefined) return named
+  const fromFile = await fileLayer(flags.config, file)
+  const socket = fromFile.read(path, socketPath)
+  if (fromFile.problems.length > 0) throw invalidConfig(fromFile.describeProblems())
+  return socket ?? configDefaults.control.socket
+}
+
+/** The layout of the marks; a Config has masks that have one. */
+export function marksOf({ marks }: Pick<Config, 'marks'>): MarkLayout {
+  return layoutMarks(marks.packet, marks.conntrack)!
+}
+
+/** The failsafe as the ruleset takes it. */
+export function failsafeOf({ failsafe }: Pick<Config, 'failsafe'>): Failsafe {
+  const rule = ({ protocol, port, from, to }: InboundFailsafe & OutboundFailsafe) => {
+    return { protocol, port, peers: (from ?? to ?? []).map((block) => parseBlock(block)!) }
+  }
+  return { inbound: failsafe.inbound.map(rule), outbound: failsafe.outbound.map(rule) }
+}
+
+/** A mask as people write it. */
+export function formatMask(mask: number): string {
+  return `0x${(mask >>> 0).toString(16).padStart(8, '0')}`
+}
+
+/** `tcp/22@10.0.0.0/8`, as the flags take it: one for each block. */
+export function formatFailsafe(rule: InboundFailsafe & OutboundFailsafe): string[] {
+  const port = `${rule.protocol}/${rule.port}`
+  return (rule.from ?? rule.to)?.map((block) => `${port}@${block}`) ?? [port]
+}
+
+function readSettings(settings: Settings): Config {
+  const { queue, marks, control, failsafe } = configDefaults
+  settings.refuseUnknown()
+  const group = settings.of(['control', 'group'], name, undefined)
+  return {
+    sources: settings.of(['sources'], sourceList, []),
+    nodeName: settings.of(['nodeName'], nodeName, defaultNodeName()),
+    onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), configDefaults.onFailure),
+    queue: {
+      first: settings.of(['queue', 'first'], (reader) => reader.integer(0, 65535), queue.first),
+      maxLength: settings.of(['queue', 'maxLength'], (reader) => reader.integer(1, 1 << 20), queue.maxLength),
+    },
+    marks: {
+      packet: settings.of(['marks', 'packet'], packetMask, marks.packet),
+      conntrack: settings.of(['marks', 'conntrack'], connectionMask, marks.conntrack),
+    },
+    control: {
+      socket: settings.of(['control', 'socket'], socketPath, control.socket),
+      ...(group !== undefined && { group }),
+    },
+    stateDir: settings.of(['stateDir'], absolutePath, configDefaults.stateDir),
+    failsafe: {
+      inbound: settings.of(
+        ['failsafe', 'inbound'],
+        (reader, layer) => failsafeList(reader, layer, 'from'),
+        failsafe.inbound,
+      ),
+      outbound: settings.of(
+        ['failsafe', 'outbound'],
+        (reader, layer) => failsafeList(reader, layer, 'to'),
+        failsafe.outbound,
+      ),
+    },
+  }
+}
+
+/** A value of a layer; problems that leave the rest readable go to the layer. */
+type Read<T> = (reader: ObjectReader, layer: Layer) => T
+
+/** What one origin says, read piece by piece, and everything that is wrong with it. */
+class Layer {
+  readonly root: ObjectReader
+  readonly problems: InvalidObject[] = []
+  readonly #placeOf: (path: ObjectPath) => string
+
+  constructor(value: unknown, placeOf: (path: ObjectPath) => string) {
+    this.root = new ObjectReader(value)
+    this.#placeOf = placeOf
+  }
+
+  /** `undefined` where the layer does not say, or not in a way that can be understood. */
+  read<T>(path: readonly string[], read: Read<T>): T | undefined {
+    return this.attempt(() => {
+      let reader = this.root
+      for (const name of path) reader = reader.fields()(name)
+      return reader.isPresent ? read(reader, this) : undefined
+    })
+  }
+
+  /** Notes the problem that the function throws; then the answer is `undefined`. */
+  attempt<T>(read: () => T): T | undefined {
+    try {
+      return read()
+    } catch (error) {
+      if (!(error instanceof InvalidObject)) throw error
+      this.problems.push(error)
+      return undefined
+    }
+  }
+
+  /** One text for each problem. */
+  describeProblems(): string[] {
+    return this.problems.map(({ path, message, problem }) => {
+      const place = this.#placeOf(path)
+      return `${place}: ${place.startsWith('--') ? problem : message}`
+    })
+  }
+}
+
+/** Flags over file over default. Both layers are read, so that what a flag hides is checked all the same. */
+class Settings {
+  readonly #flags: Layer
+  readonly #file: Layer
+
+  constructor(flags: Layer, file: Layer) {
+    this.#flags = flags
+    this.#file = file
+  }
+
+  of<T>(path: readonly string[], read: Read<T>, fallback: T): T {
+    const fromFlags = this.#flags.read(path, read)
+    const fromFile = this.#file.read(path, read)
+    return fromFlags ?? fromFile ?? fallback
+  }
+
+  refuseUnknown(): void {
+    refuseUnknown(this.#file, this.#file.root, knownKeys)
+  }
+}
+
+interface KeyTree {
+  readonly [name: string]: KeyTree | null
+}
+
+/** Every key, those of later versions too. */
+const knownKeys: KeyTree = {
+  sources: null,
+  nodeName: null,
+  mode: null,
+  onFailure: null,
+  denyWith: null,
+  unknownLocal: null,
+  hold: null,
+  queue: { first: null, count: null, maxLength: null },
+  remember: null,
+  marks: { packet: null, conntrack: null },
+  metrics: null,
+  control: { socket: null, group: null },
+  stateDir: null,
+  failsafe: { inbound: null, outbound: null },
+  evaluators: null,
+  log: null,
+}
+
+/** Keys of later versions, with the one value that is what this version does anyway; `undefined` where there is none. */
+const laterKeys = new Map<string, unknown>([
+  ['mode', 'enforce'],
+  ['denyWith', 'drop'],
+  ['unknownLocal', undefined],
+  ['hold', undefined],
+  ['queue.count', 1],
+  ['remember', undefined],
+  ['metrics', undefined],
+  ['evaluators', []],
+  ['log', undefined],
+])
+
+function refuseUnknown(layer: Layer, reader: ObjectReader, known: KeyTree): void {
+  layer.attempt(() => {
+    const field = reader.fields()
+    for (const name of Object.keys((reader.value as object | undefined) ?? {})) {
+      layer.attempt(() => {
+        if (!Object.hasOwn(known, name)) field(name).fail(`unknown key; known here: ${Object.keys(known).join(', ')}`)
+        const below = known[name]
+        if (below) refuseUnknown(layer, field(name), below)
+        else refuseLater(field(name))
+      })
+    }
+  })
+}
+
+function refuseLater(reader: ObjectReader): void {
+  const path = formatPath(reader.path)
+  if (!reader.isPresent || !laterKeys.has(path)) return
+  const only = laterKeys.get(path)
+  if (JSON.stringify(reader.value) === JSON.stringify(only)) return
+  const remedy = only === undefined ? 'leave it out' : `it is always ${JSON.stringify(only)}`
+  reader.fail(`not supported by this version; ${remedy}`)
+}
+
+function sourceList(reader: ObjectReader, layer: Layer): SourceConfig[] {
+  return reader.items().flatMap((item) => layer.attempt(() => source(item)) ?? [])
+}
+
+function source(item: ObjectReader): SourceConfig {
+  const field = item.fields(['files', 'kubernetes'])
+  if (field('kubernetes').isPresent) field('kubernetes').fail('not supported by this version; name files')
+  if (!field('files').isPresent) item.fail('files is missing')
+  return { files: { path: absolutePath(field('files').fields(['path'])('path')) } }
+}
+
+/** Inbound or outbound rules, by the name of their peers. */
+function failsafeList(
+  reader: ObjectReader,
+  layer: Layer,
+  peers: 'from' | 'to',
+): (InboundFailsafe & OutboundFailsafe)[] {
+  return reader.items().flatMap((item) => {
+    const rule = layer.attempt(() => {
+      const field = item.fields(['protocol', 'port', peers])
+      return {
+        protocol: layer.attempt(() => field('protocol').oneOf(protocols)),
+        port: layer.attempt(() => field('port').integer(1, 65535)),
+        ...(field(peers).isPresent && { [peers]: blocks(field(peers), layer) }),
+      }
+    })
+    return rule?.protocol && rule.port ? [{ ...rule, protocol: rule.protocol, port: rule.port }] : []
+  })
+}
+
+function blocks(reader: ObjectReader, layer: Layer): string[] {
+  const items = reader.items()
+  if (items.length === 0) reader.fail('an empty list: leave it out to mean everywhere')
+  return items.flatMap(
+    (item) =>
+      layer.attempt(() => {
+        const block = parseBlock(item.string())
+        return block ? formatBlock(block) : item.fail(`"${item.string()}" is no CIDR block`)
+      }) ?? [],
+  )
+}
+
+function name(reader: ObjectReader): string {
+  return reader.string() === '' ? reader.fail('empty') : reader.string()
+}
+
+function nodeName(reader: ObjectReader): string {
+  const text = name(reader)
+  // Nodes of no source have such a name: nothing would be protected, as if this were no node.
+  return isSubdomain(text) ? text : reader.fail(`"${text}" is no valid node name`)
+}
+
+function absolutePath(reader: ObjectReader): string {
+  const text = name(reader)
+  if (!isAbsolute(text) || text.includes('\0')) reader.fail(`"${text}" is no absolute path`)
+  return resolve(text)
+}
+
+/** What fits into sun_path (unix(7)), its ending zero aside. */
+const MAX_SOCKET_PATH_BYTES = 107
+
+function socketPath(reader: ObjectReader): string {
+  const path = absolutePath(reader)
+  const length = Buffer.byteLength(path)
+  if (length > MAX_SOCKET_PATH_BYTES) reader.fail(`a path of ${length} bytes, ${MAX_SOCKET_PATH_BYTES} fit`)
+  return path
+}
+
+function packetMask(reader: ObjectReader): number {
+  const mask = unsigned32(reader)
+  if (!layoutMarks(mask, DEFAULT_CONNECTION_MASK))
+    reader.fail(`${formatMask(mask)} is not enough: 7 adjoining bits are needed`)
+  return mask
+}
+
+function connectionMask(reader: ObjectReader): number {
+  const mask = unsigned32(reader)
+  if (!layoutMarks(DEFAULT_PACKET_MASK, mask))
+    reader.fail(`${formatMask(mask)} is not enough: 4 adjoining bits are needed`)
+  return mask
+}
+
+/** A number, or the text of one as flags and JSON have it. */
+function unsigned32(reader: ObjectReader): number {
+  if (typeof reader.value !== 'string') return reader.integer(0, 0xffffffff)
+  if (!/^(0x[0-9a-f]{1,8}|\d{1,10})$/i.test(reader.value))
+    reader.fail(`"${reader.value}" is no mask such as 0x7f000000`)
+  return new ObjectReader(Number(reader.value), reader.path).integer(0, 0xffffffff)
+}
+
+function flagLayer(flags: ConfigFlags): Layer {
+  return new Layer(flagValues(flags, process.cwd()), (path) => `--${flagOf(path)}`)
+}
+
+async function fileLayer(named: string | undefined, usual: string): Promise<Layer> {
+  if (named === '') throw usage(['--config: empty'])
+  const path = named === undefined ? usual : resolve(named)
+  const isGiven = named !== undefined || (await isThere(path))
+  const { value, placeOf }: ConfigFile = isGiven
+    ? await readConfigFile(path)
+    : { value: undefined, placeOf: () => path }
+  return new Layer(value, placeOf)
+}
+
+/** The flags in the file's form. What cannot be brought into it is left as it is, for the reader to refuse. */
+function flagValues(flags: ConfigFlags, directory: string): object {
+  const absolute = (path: string | undefined) => (path ? resolve(directory, path) : path)
+  return {
+    sources: flags.source?.map((path) => ({ files: { path: absolute(path) } })),
+    nodeName: flags['node-name'],
+    onFailure: flags['on-failure'],
+    queue: { first: flags['queue-first'], maxLength: flags['queue-max-length'] },
+    marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
+    control: { socket: absolute(flags['control-socket']), group: flags['control-group'] },
+    stateDir: absolute(flags['state-dir']),
+    failsafe: {
+      inbound: failsafeValues(flags['failsafe-inbound'], 'failsafe-inbound', 'from'),
+      outbound: failsafeValues(flags['failsafe-outbound'], 'failsafe-outbound', 'to'),
+    },
+  }
+}
+
+function failsafeValues(texts: readonly string[] | undefined, flag: string, peers: 'from' | 'to') {
+  if (texts?.length === 1 && texts[0] === 'none') return []
+  return texts?.map((text) => {
+    const [, protocol, port, block] = /^([^/@]+)\/(\d{1,5})(?:@(.+))?$/.exec(text) ?? []
+    if (text === 'none') throw usage([`--${flag}: none stands alone`])
+    if (!protocol) throw usage([`--${flag}: "${text}" is not of the form tcp/22, tcp/22@10.0.0.0/8 or none`])
+    return { protocol, port: Number(port), ...(block !== undefined && { [peers]: [block] }) }
+  })
+}
+
+/** The flag that a value came from. */
+function flagOf(path: ObjectPath): string {
+  const [first, second] = path
+  if (first === 'sources') return 'source'
+  const words = typeof second === 'string' ? [first, second] : [first]
+  return words.map((word) => String(word).replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)).join('-')
+}
+
+function usage(problems: readonly string[]): KnpError {
+  return new KnpError('USAGE', listProblems(problems), { hint: 'see --help' })
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) for (const part of Object.values(value)) deepFreeze(part)
+  return Object.freeze(value)
+}

@@ -1,0 +1,17 @@
+import { Document, isScalar, visit } from 'yaml'
+import type { Config } from '../config.ts'
+import { printable } from './printable.ts'
+
+/** The configuration as YAML that `--config` takes. */
+export function formatConfig(config: Config): string {
+  const document = new Document(config, { aliasDuplicateObjects: false })
+  visit(document.getIn(['marks'], true) as Document['contents'], (_key, node) => {
+    if (isScalar(node) && typeof node.value === 'number') node.format = 'HEX'
+  })
+  return printable(document.toString())
+}
+
+/** `knp.config/v1`. Masks are numbers. */
+export function configJson(config: Config): object {
+  return { schema: 'knp.config/v1', ...config }
+}

@@ -1,0 +1,382 @@
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import {
+  type Config,
+  type ConfigFlags,
+  configDefaults,
+  defaultNodeName,
+  findControlSocket,
+  loadConfig,
+  marksOf,
+  requireSources,
+} from '../src/config.ts'
+import type { KnpError } from '../src/errors.ts'
+import { formatConfig } from '../src/output/config.ts'
+
+const NO_FILE = '/nonexistent/knp.yaml'
+const isRoot = process.geteuid?.() === 0
+
+/** A folder that only its owner may write, gone after the test. */
+async function folder(test: Test): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'knp-config-'))
+  test.teardown(() => rm(path, { recursive: true, force: true }))
+  return path
+}
+
+async function written(test: Test, text: string, name = 'knp.yaml'): Promise<string> {
+  const path = join(await folder(test), name)
+  await writeFile(path, text, { mode: 0o600 })
+  return path
+}
+
+async function refusal(work: Promise<unknown>): Promise<KnpError> {
+  const error = await work.then(
+    () => undefined,
+    (error: KnpError) => error,
+  )
+  if (!error) throw new Error('nothing was refused')
+  return error
+}
+
+t.test('without a file and flags the defaults hold', async (t) => {
+  const config = await loadConfig({}, NO_FILE)
+  t.same(config, { ...configDefaults, sources: [], nodeName: defaultNodeName() })
+  t.equal(marksOf(config).packetMask, 0x7f000000)
+  t.throws(() => requireSources(config), { code: 'USAGE' }, 'no source')
+  t.throws(() => {
+    ;(config.queue as { first: number }).first = 1
+  }, 'it cannot be changed')
+})
+
+t.test('everything that a file can say', async (t) => {
+  const config = await written(
+    t,
+    `
+sources:
+- files: {path: /srv/a/../policies}
+- files: {path: /srv/more.yaml}
+nodeName: web-1.example
+mode: enforce
+onFailure: open
+denyWith: drop
+queue: {first: 200, count: 1, maxLength: 64}
+marks: {packet: 0x0000ff00, conntrack: "0xF"}
+control: {socket: /run/other.sock, group: wheel}
+stateDir: /srv/state
+failsafe:
+  inbound: [{protocol: tcp, port: 2222, from: [10.1.2.3/8, "fd00::/8"]}]
+  outbound: []
+evaluators: []
+`,
+  )
+  const expected: Config = {
+    sources: [{ files: { path: '/srv/policies' } }, { files: { path: '/srv/more.yaml' } }],
+    nodeName: 'web-1.example',
+    onFailure: 'open',
+    queue: { first: 200, maxLength: 64 },
+    marks: { packet: 0xff00, conntrack: 0xf },
+    control: { socket: '/run/other.sock', group: 'wheel' },
+    stateDir: '/srv/state',
+    failsafe: { inbound: [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8', 'fd00::/8'] }], outbound: [] },
+  }
+  const read = await loadConfig({ config }, NO_FILE)
+  t.same(read, expected)
+  t.same(await loadConfig({}, config), expected, 'the usual place says the same')
+  requireSources(read)
+  const printed = await written(t, formatConfig(read))
+  t.same(await loadConfig({ config: printed }, NO_FILE), expected, 'what is printed can be read again')
+  t.match(formatConfig(read), 'packet: 0xff00')
+})
+
+t.test('the documented example and the packaged file', async (t) => {
+  const text = async (path: string) => readFile(new URL(`../${path}`, import.meta.url), 'utf8')
+  const [, example] = /```yaml\n(.*?)```/s.exec(await text('docs/configuration.md')) ?? []
+  const documented = await loadConfig({ config: await written(t, example!) }, NO_FILE)
+  t.same(documented.queue, configDefaults.queue)
+  t.equal(documented.failsafe.inbound[0]?.from?.length, 2)
+  const packaged = await text('packaging/systemd/knp.yaml')
+  t.same((await loadConfig({ config: await written(t, packaged) }, NO_FILE)).sources, [
+    { files: { path: '/etc/knp/policies' } },
+  ])
+  const everything = packaged.replace(/^# (?=[a-z]+[A-Z]?[a-z]*: [^`]*$)/gm, '')
+  const { nodeName, control } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
+  t.equal(nodeName, 'web-1', 'also with what stands in comments')
+  t.equal(control.group, 'adm')
+})
+
+t.test('files that say nothing', async (t) => {
+  for (const text of ['', '\n', '# none\n', '---\n', '{}', 'queue:\n#  first: 1\nsources:\n']) {
+    const config = await loadConfig({ config: await written(t, text) }, NO_FILE)
+    t.same(config, await loadConfig({}, NO_FILE), JSON.stringify(text))
+  }
+})
+
+t.test('JSON, with tabs too', async (t) => {
+  const config = await written(t, '{\n\t"marks": {\n\t\t"packet": "0x00007f00"\n\t}\n}\n', 'knp.json')
+  t.equal((await loadConfig({ config }, NO_FILE)).marks.packet, 0x7f00)
+  t.equal((await loadConfig({ config: await written(t, 'queue: {first: 3}', 'x.yml') }, NO_FILE)).queue.first, 3)
+})
+
+const rejections: readonly [rule: string, text: string, problem: string][] = [
+  ['an unknown key', 'nodename: a', '1: nodename: unknown key; known here: sources, nodeName'],
+  ['an unknown key below', 'queue:\n  size: 1', '2: queue.size: unknown key; known here: first, count, maxLength'],
+  ['a list for a mapping', '- a', '1: expected a mapping, found a list'],
+  ['a number for a mapping', 'queue: 3', '1: queue: expected a mapping, found 3'],
+  ['a mapping for a list', 'sources: {}', '1: sources: expected a list, found a mapping'],
+  ['text for a number', 'queue:\n\n  first: "1"', '3: queue.first: expected an integer, found "1"'],
+  ['a queue that is none', 'queue: {first: 65536}', '1: queue.first: 65536 is outside 0-65535'],
+  ['no queue length', 'queue: {maxLength: 0}', '1: queue.maxLength: 0 is outside 1-1048576'],
+  ['a number for text', '\nnodeName: 3', '2: nodeName: expected a string, found 3'],
+  ['a name no node has', 'nodeName: Web_1', '1: nodeName: "Web_1" is no valid node name'],
+  ['an empty name', 'nodeName: ""', '1: nodeName: empty'],
+  ['neither open nor closed', 'onFailure: ajar', '1: onFailure: "ajar" is none of open, closed'],
+  ['a source without a kind', 'sources:\n- {}', '2: sources[0]: files is missing'],
+  ['a source of an unknown kind', 'sources:\n- {git: x}', '2: sources[0].git: unknown field "git"'],
+  ['files without a path', 'sources:\n- files: {}', '2: sources[0].files.path: expected a string, found nothing'],
+  ['a relative path', 'sources:\n- files: {path: a}', '2: sources[0].files.path: "a" is no absolute path'],
+  ['the cluster', 'sources:\n- kubernetes: {}', '2: sources[0].kubernetes: not supported by this version'],
+  ['a relative folder', 'stateDir: var', '1: stateDir: "var" is no absolute path'],
+  ['a socket that is too long', `control: {socket: /${'a'.repeat(107)}}`, '1: control.socket: a path of 108 bytes'],
+  ['an empty group', 'control: {group: ""}', '1: control.group: empty'],
+  ['too few packet bits', 'marks: {packet: 0x3f00}', '1: marks.packet: 0x00003f00 is not enough: 7 adjoining bits'],
+  ['packet bits with gaps', 'marks: {packet: 0x55555555}', '1: marks.packet: 0x55555555 is not enough'],
+  ['too few connection bits', 'marks: {conntrack: 7}', '1: marks.conntrack: 0x00000007 is not enough: 4 adjoining'],
+  ['a mask that is none', 'marks: {packet: red}', '1: marks.packet: "red" is no mask such as 0x7f000000'],
+  ['a mask that is too wide', 'marks: {packet: 0x1ffffffff}', '1: marks.packet: 8589934591 is outside'],
+  ['audit', '\n\nmode: audit', '3: mode: not supported by this version; it is always "enforce"'],
+  ['rejecting', 'denyWith: reject', '1: denyWith: not supported by this version'],
+  ['more queues', 'queue: {count: 2}', '1: queue.count: not supported by this version; it is always 1'],
+  ['unknownLocal', 'unknownLocal: deny', '1: unknownLocal: not supported by this version'],
+  ['hold', 'hold: 500ms', '1: hold: not supported by this version; leave it out'],
+  ['remember', 'remember: {}', '1: remember: not supported by this version'],
+  ['metrics', 'metrics: {address: "127.0.0.1:1"}', '1: metrics: not supported by this version'],
+  ['evaluators', 'evaluators: [a]', '1: evaluators: not supported by this version'],
+  ['log', 'log: {level: info}', '1: log: not supported by this version'],
+  [
+    'a failsafe that is text',
+    'failsafe:\n  inbound:\n  - tcp/22',
+    '3: failsafe.inbound[0]: expected a mapping, found "tcp/22"',
+  ],
+  ['a failsafe list that is none', 'failsafe: {inbound: none}', '1: failsafe.inbound: expected a list, found "none"'],
+  [
+    'the peers of the other direction',
+    'failsafe: {inbound: [{protocol: tcp, port: 1, to: []}]}',
+    '1: failsafe.inbound[0].to: unknown field "to"; known here: protocol, port, from',
+  ],
+  [
+    'an unknown protocol',
+    'failsafe: {inbound: [{protocol: icmp, port: 1}]}',
+    '1: failsafe.inbound[0].protocol: "icmp" is none of tcp, udp, sctp',
+  ],
+  [
+    'no port',
+    'failsafe: {outbound: [{protocol: tcp}]}',
+    '1: failsafe.outbound[0].port: expected an integer, found nothing',
+  ],
+  ['port 0', 'failsafe: {outbound: [{protocol: tcp, port: 0}]}', '1: failsafe.outbound[0].port: 0 is outside 1-65535'],
+  [
+    'an address for a block',
+    'failsafe:\n  outbound:\n  - protocol: tcp\n    port: 1\n    to:\n    - 10.0.0.0/8\n    - 10.0.0.1',
+    '7: failsafe.outbound[0].to[1]: "10.0.0.1" is no CIDR block',
+  ],
+  [
+    'nobody for everybody',
+    'failsafe: {inbound: [{protocol: tcp, port: 1, from: []}]}',
+    '1: failsafe.inbound[0].from: an empty list: leave it out to mean everywhere',
+  ],
+  ['a key twice', 'stateDir: /a\nstateDir: /b', '2: Map keys must be unique'],
+  ['no YAML', 'a: [', '1: Flow sequence'],
+  ['two documents', 'stateDir: /a\n---\nstateDir: /b', '2: Source contains multiple documents'],
+  ['a tag of JavaScript', 'a: 1\nb: !!js/function "x"', '2: tag:yaml.org,2002:js/function: tags are not taken here'],
+  ['a known tag', 'stateDir: !!binary aGk=', '1: tag:yaml.org,2002:binary: tags are not taken here'],
+  ['even a plain tag', 'stateDir: !!str /a', '1: tag:yaml.org,2002:str: tags are not taken here'],
+  ['tags of YAML 1.1', '%YAML 1.1\n---\nstateDir: !!timestamp 2001-01-01', '3: tag:yaml.org,2002:timestamp: tags'],
+  ['an import', 'stateDir: /a\n$import: ./x.js', '2: $import: a configuration is one file'],
+  ['an import below', 'queue:\n  $import: [./x.js]', '2: $import: a configuration is one file'],
+  ['an import in disguise', 'a: &i $import\n*i : ./x.js', '1: $import: a configuration is one file'],
+  ['a merge key', 'a: &a {first: 1}\nqueue:\n  <<: *a', '3: queue.<<: unknown key'],
+  [
+    'aliases without end',
+    `a: &a [1,1,1,1,1,1,1,1,1]\n${[...'bcdefg'].map((name, i) => `${name}: &${name} [${Array(9).fill(`*${'abcdef'[i]}`)}]`).join('\n')}`,
+    '1: Excessive alias count',
+  ],
+]
+
+t.test('what a file cannot say, by file, line and key', async (t) => {
+  for (const [rule, text, problem] of rejections) {
+    const config = await written(t, text)
+    const { code, message, hint } = await refusal(loadConfig({ config }, NO_FILE))
+    t.equal(code, 'INVALID_CONFIG', rule)
+    t.ok(
+      message.split('\n').some((line) => line.startsWith(`${config}:${problem}`)),
+      rule,
+      { message, problem },
+    )
+    t.match(hint, 'docs/configuration.md', rule)
+  }
+})
+
+t.test('all problems at once, in the order of lines', async (t) => {
+  const config = await written(t, 'hold: 1s\nqueue:\n  first: -1\n  maxLength: x\n  y: 1\n\n\n\n\nnodeName: []\n')
+  const { message } = await refusal(loadConfig({ config }, NO_FILE))
+  t.same(
+    message.split('\n').map((line) => line.slice(config.length + 1).split(': ', 2)),
+    [
+      ['1', 'hold'],
+      ['3', 'queue.first'],
+      ['4', 'queue.maxLength'],
+      ['5', 'queue.y'],
+      ['10', 'nodeName'],
+    ],
+  )
+})
+
+t.test('flags win over the file', async (t) => {
+  const config = await written(
+    t,
+    'sources: [{files: {path: /a}}]\nqueue: {first: 5, maxLength: 6}\nfailsafe: {inbound: []}\ncontrol: {group: wheel}',
+  )
+  process.chdir(tmpdir())
+  const flags: ConfigFlags = {
+    config,
+    source: ['b', '/c'],
+    'node-name': 'n1',
+    'on-failure': 'open',
+    'queue-first': 7,
+    'marks-packet': '0x00007f00',
+    'marks-conntrack': '15',
+    'control-socket': 'c.sock',
+    'control-group': 'staff',
+    'state-dir': '../s',
+    'failsafe-inbound': ['tcp/22', 'tcp/23@10.0.0.1/8', 'udp/1@fd00::/8'],
+    'failsafe-outbound': ['none'],
+  }
+  t.same(await loadConfig(flags, NO_FILE), {
+    sources: [{ files: { path: join(tmpdir(), 'b') } }, { files: { path: '/c' } }],
+    nodeName: 'n1',
+    onFailure: 'open',
+    queue: { first: 7, maxLength: 6 },
+    marks: { packet: 0x7f00, conntrack: 15 },
+    control: { socket: join(tmpdir(), 'c.sock'), group: 'staff' },
+    stateDir: join(tmpdir(), '../s'),
+    failsafe: {
+      inbound: [
+        { protocol: 'tcp', port: 22 },
+        { protocol: 'tcp', port: 23, from: ['10.0.0.0/8'] },
+        { protocol: 'udp', port: 1, from: ['fd00::/8'] },
+      ],
+      outbound: [],
+    },
+  })
+  t.equal(process.cwd(), '/', 'the working directory is the root')
+})
+
+t.test('flags that cannot be understood', async (t) => {
+  const cases: readonly [flags: ConfigFlags, message: string][] = [
+    [{ config: '' }, '--config: empty'],
+    [{ source: ['a', ''] }, '--source: empty'],
+    [{ 'node-name': 'A' }, '--node-name: "A" is no valid node name'],
+    [
+      { 'queue-first': 65536, 'queue-max-length': 0 },
+      '--queue-first: 65536 is outside 0-65535\n--queue-max-length: 0 is',
+    ],
+    [{ 'marks-packet': '0x7g' }, '--marks-packet: "0x7g" is no mask such as 0x7f000000'],
+    [{ 'marks-packet': '9999999999' }, '--marks-packet: 9999999999 is outside 0-4294967295'],
+    [{ 'marks-conntrack': '1' }, '--marks-conntrack: 0x00000001 is not enough: 4 adjoining bits are needed'],
+    [{ 'control-socket': '' }, '--control-socket: empty'],
+    [{ 'state-dir': '' }, '--state-dir: empty'],
+    [{ 'failsafe-inbound': ['22'] }, '--failsafe-inbound: "22" is not of the form tcp/22, tcp/22@10.0.0.0/8 or none'],
+    [{ 'failsafe-inbound': ['none', 'tcp/22'] }, '--failsafe-inbound: none stands alone'],
+    [{ 'failsafe-outbound': ['tcp/0'] }, '--failsafe-outbound: 0 is outside 1-65535'],
+    [{ 'failsafe-outbound': ['tcp/1@10.0.0.1'] }, '--failsafe-outbound: "10.0.0.1" is no CIDR block'],
+  ]
+  for (const [flags, message] of cases) {
+    const error = await refusal(loadConfig(flags, NO_FILE))
+    t.equal(error.code, 'USAGE', message)
+    t.ok(error.message.startsWith(message), message, { found: error.message })
+  }
+})
+
+t.test('a flag hides no mistake of the file', async (t) => {
+  const config = await written(t, 'queue: {first: x}')
+  t.match(await refusal(loadConfig({ config, 'queue-first': 1 }, NO_FILE)), { code: 'INVALID_CONFIG' })
+})
+
+t.test('files that are not there, or of the wrong kind', async (t) => {
+  const path = await folder(t)
+  const cases: readonly [name: string, message: string][] = [
+    ['none.yaml', 'none.yaml: no such file'],
+    ['.', ': not a file'],
+    ['knp.js', 'knp.js: not a YAML or JSON file'],
+    ['knp.ts', 'knp.ts: not a YAML or JSON file'],
+    ['knp.toml', 'knp.toml: not a YAML or JSON file'],
+    ['.knprc', '.knprc: not a YAML or JSON file'],
+    ['package.json', 'package.json: a package file is no configuration of knp'],
+  ]
+  for (const name of ['knp.js', 'knp.ts', 'knp.toml', '.knprc', 'package.json'])
+    await writeFile(join(path, name), '{"knp": {"stateDir": "/a"}}', { mode: 0o600 })
+  for (const [name, message] of cases) {
+    const error = await refusal(loadConfig({ config: join(path, name) }, NO_FILE))
+    t.equal(error.code, 'INVALID_CONFIG', name)
+    t.ok(error.message.endsWith(message), name, { found: error.message })
+  }
+  await symlink(join(path, 'gone'), join(path, 'knp.yaml'))
+  t.match(
+    await refusal(loadConfig({}, join(path, 'knp.yaml'))),
+    { code: 'INVALID_CONFIG', message: /no such file/ },
+    'a link that leads nowhere is not the absence of a configuration',
+  )
+})
+
+t.test('files that others could have written', async (t) => {
+  const path = await folder(t)
+  const config = join(path, 'knp.yaml')
+  const load = () => loadConfig({ config }, NO_FILE)
+  await writeFile(config, 'stateDir: /a')
+  for (const mode of [0o600, 0o644, 0o440]) {
+    await chmod(config, mode)
+    t.equal((await load()).stateDir, '/a', `mode ${mode.toString(8)}`)
+  }
+  for (const mode of [0o620, 0o602, 0o666]) {
+    await chmod(config, mode)
+    const message = `${config}: not trusted: group or others may write ${config} (mode ${mode.toString(8)})`
+    t.match(await refusal(load()), { code: 'INVALID_CONFIG', message, hint: `chmod go-w ${config}` })
+  }
+  await chmod(config, 0o600)
+  await chmod(path, 0o1777)
+  const message = `${config}: not trusted: group or others may write ${path} (mode 1777)`
+  t.match(await refusal(load()), { code: 'INVALID_CONFIG', message })
+  await chmod(path, 0o755)
+
+  const elsewhere = await folder(t)
+  await chmod(elsewhere, 0o777)
+  const link = join(elsewhere, 'link.yaml')
+  await symlink(config, link)
+  t.equal((await loadConfig({ config: link }, NO_FILE)).stateDir, '/a', 'what a link leads to counts')
+})
+
+t.test('files and folders of other users', { skip: !isRoot && 'needs root: gives files away' }, async (t) => {
+  const path = await folder(t)
+  await mkdir(join(path, 'sub'))
+  const config = join(path, 'sub', 'knp.yaml')
+  const load = () => loadConfig({ config }, NO_FILE)
+  await writeFile(config, 'stateDir: /a', { mode: 0o600 })
+  t.equal((await load()).stateDir, '/a')
+  await chown(config, 1, 0)
+  t.match(await refusal(load()), { code: 'INVALID_CONFIG', message: `${config} belongs to user 1` })
+  await chown(config, 0, 0)
+  await chown(join(path, 'sub'), 1, 0)
+  t.match(await refusal(load()), { code: 'INVALID_CONFIG', message: `${join(path, 'sub')} belongs to user 1` })
+})
+
+t.test('where the running firewall answers', async (t) => {
+  const config = await written(t, 'control: {socket: /run/a.sock}\nhold: 1s')
+  t.equal(await findControlSocket({}, NO_FILE), '/run/knp/control.sock')
+  t.equal(await findControlSocket({ config }, NO_FILE), '/run/a.sock', 'although another key is refused')
+  t.equal(await findControlSocket({ config, 'control-socket': '/run/b.sock' }, NO_FILE), '/run/b.sock')
+  t.match(await refusal(findControlSocket({ 'control-socket': '' }, NO_FILE)), { code: 'USAGE' })
+  const broken = await written(t, 'control: {socket: a}')
+  t.match(await refusal(findControlSocket({ config: broken }, NO_FILE)), { code: 'INVALID_CONFIG' })
+})
