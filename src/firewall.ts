@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
@@ -5,9 +6,13 @@ import { type CompiledPolicy, compile, type Snapshot } from './engine/index.ts'
 import { policyKinds } from './engine/pipeline.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { claimNamespace } from './native/claim.ts'
+import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
+import type { TableChange } from './native/kernel-watch-thread.ts'
+import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
-import { Ruleset, removeRuleset } from './ruleset/ruleset.ts'
-import type { OnFailure } from './ruleset/text.ts'
+import { RepairPacer } from './ruleset/repair-pacer.ts'
+import { Ruleset } from './ruleset/ruleset.ts'
+import { type OnFailure, TABLE } from './ruleset/text.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Delta, Source } from './sources/source.ts'
 
@@ -27,15 +32,31 @@ export interface FirewallOptions {
 export type FirewallEvent =
   | { readonly type: 'applied'; readonly status: FirewallStatus }
   | { readonly type: 'problem'; readonly message: string }
-  | { readonly type: 'repaired'; readonly message: string }
+  | {
+      readonly type: 'repaired'
+      readonly message: string
+      /** How long the rules were not as they should be: from when the change was noticed, in ms. */
+      readonly goneMs: number
+    }
 
 /** Bytes of each packet that are copied to userspace: all headers that can be, extension headers included. */
 const COPY_BYTES = 512
 const BATCH_PACKETS = 256
 const RECEIVE_BUFFER_BYTES = 8 << 20
-/** How often the kernel is asked whether our rules are still there. */
+/** How often the kernel is asked whether our rules are still there, also when it has reported no change. */
 const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
+/** How many changed parts of the table a message names. */
+const NAMED_PARTS = 3
+
+/** The table may not be as it should be. */
+interface Suspicion {
+  /** Whose doing it is, where that is known. */
+  readonly program: string | undefined
+  readonly depth: 'rules' | 'withSubjects'
+  /** Since when, in ms on the clock of `performance`, counted from 1970. */
+  readonly atMs: number
+}
 
 /** Joins sources, engine, packet thread and ruleset; see docs/architecture.md. */
 export class Firewall {
@@ -45,6 +66,8 @@ export class Firewall {
   readonly #store: ObjectStore
   readonly #ruleset: Ruleset
   readonly #thread: PacketThread
+  readonly #watch: KernelWatch
+  readonly #pacer = new RepairPacer()
   readonly #abort: AbortController
   readonly #giveBack: () => void
   readonly #check: NodeJS.Timeout
@@ -54,9 +77,17 @@ export class Firewall {
   #stamp = FIRST_STAMP
   #isStale = false
   #work: Promise<void> = Promise.resolve()
+  /** Work was asked for that has not begun. */
+  #isScheduled = false
   #isWorking = false
   #isInForce = true
+  #suspicion: Suspicion | undefined
+  #brokenSinceMs = 0
+  #repairs = 0
+  /** Who changed the table last, as far as the kernel told. */
+  #meddler: string | undefined
   #problem: string | undefined
+  #watchProblem: string | undefined
 
   /**
    * Resolves when packets are decided. Throws KnpError: INVALID_MANIFEST, UNREADABLE_SOURCE, QUEUE_TAKEN, PERMISSION,
@@ -68,6 +99,7 @@ export class Firewall {
     const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
     let thread: PacketThread | undefined
+    let watch: KernelWatch | undefined
     let ruleset: Ruleset | undefined
     try {
       let hasChanged = false
@@ -93,15 +125,30 @@ export class Firewall {
         stamp: FIRST_STAMP,
       })
       const { marks, onFailure, queueNumber } = options
-      ruleset = new Ruleset({ marks, onFailure, queue: queueNumber, queuesTotal: 1 })
+      watch = await watchKernel(
+        { table: TABLE },
+        {
+          // Until it is installed: the install looks for itself whether it was disturbed.
+          tableChanged: (change) => {
+            if (firewall) firewall.#noticeChange(change)
+          },
+          // No policy depends on them.
+          addressesChanged: () => {},
+          failed: (error) => {
+            if (firewall) firewall.#loseWatch(error)
+          },
+        },
+      )
+      ruleset = new Ruleset({ marks, onFailure, queue: queueNumber, queuesTotal: 1 }, watch)
       await ruleset.install(compiled.subjects, FIRST_STAMP)
-      firewall = new Firewall({ options, store, abort, snapshot, compiled, thread, ruleset, giveBack })
+      firewall = new Firewall({ options, store, abort, snapshot, compiled, thread, watch, ruleset, giveBack })
       // A change that came while the rest was set up.
       if (hasChanged) firewall.refresh()
       return firewall
     } catch (error) {
       abort.abort()
       ruleset?.close()
+      await watch?.stop()
       await thread?.stop()
       giveBack()
       throw error
@@ -115,6 +162,7 @@ export class Firewall {
     snapshot: Snapshot
     compiled: CompiledPolicy
     thread: PacketThread
+    watch: KernelWatch
     ruleset: Ruleset
     giveBack: () => void
   }) {
@@ -124,6 +172,7 @@ export class Firewall {
     this.#snapshot = parts.snapshot
     this.#compiled = parts.compiled
     this.#thread = parts.thread
+    this.#watch = parts.watch
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
@@ -133,7 +182,7 @@ export class Firewall {
   /** The picture has changed: compiles it and brings it into force; changes that come meanwhile are taken together. */
   refresh(): void {
     this.#isStale = true
-    this.#work = this.#work.then(() => this.#bringIntoForce())
+    this.#schedule()
   }
 
   /** Resolves when everything known so far is in force. */
@@ -151,6 +200,9 @@ export class Firewall {
     const statistics = readQueueStatistics()?.find(({ queue }) => queue === options.queueNumber)
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
     if (this.#problem !== undefined) problems.push(this.#problem)
+    if (this.#watchProblem !== undefined) problems.push(this.#watchProblem)
+    const excess = this.#pacer.excess(clockMs())
+    if (excess > 0) problems.push(this.#excessMessage(excess))
     return {
       mode: 'enforce',
       enforcing: this.#isInForce,
@@ -169,6 +221,7 @@ export class Firewall {
       queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },
       counters: this.#ruleset.counters(),
       packetThread: readCounters(this.#thread.counters),
+      repairs: this.#repairs,
       sources,
       problems,
       startedAtMs: this.#startedAtMs,
@@ -183,7 +236,8 @@ export class Firewall {
     this.#abort.abort()
     clearInterval(this.#check)
     await this.#work
-    if (this.#options.onFailure === 'open') await removeRuleset()
+    if (this.#options.onFailure === 'open') await this.#ruleset.remove()
+    await this.#watch.stop()
     await this.#thread.stop()
     this.#ruleset.close()
     this.#giveBack()
@@ -202,38 +256,121 @@ export class Firewall {
     this.#options.observe({ type: 'applied', status: this.status() })
   }
 
-  /** Repairs what another program has removed, and tries again what has failed. */
+  /** The net under what the kernel reports; tries again what has failed. */
   #checkRuleset(): void {
     if (this.#isWorking) return
-    if (this.#isInForce && !this.#ruleset.isInForce()) {
-      this.#isInForce = false
-      this.#options.observe({ type: 'problem', message: 'another program has removed rules of table inet knp' })
+    this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })
+  }
+
+  #noticeChange({ program, touchesElements, atMs }: TableChange): void {
+    this.#suspect({ program, depth: touchesElements ? 'withSubjects' : 'rules', atMs })
+  }
+
+  #suspect(suspicion: Suspicion): void {
+    const earlier = this.#suspicion
+    this.#suspicion = {
+      program: suspicion.program ?? earlier?.program,
+      depth: earlier?.depth === 'withSubjects' ? earlier.depth : suspicion.depth,
+      atMs: earlier?.atMs ?? suspicion.atMs,
     }
-    if (!this.#isInForce || this.#isStale) this.#work = this.#work.then(() => this.#bringIntoForce())
+    this.#schedule()
+  }
+
+  #loseWatch(error: unknown): void {
+    const message = `changes of table inet ${TABLE} are noticed each second only: ${messageOf(error)}`
+    this.#watchProblem = message
+    this.#options.observe({ type: 'problem', message })
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    this.#work = this.#work.then(() => this.#bringIntoForce())
   }
 
   /** One piece of work at a time. What fails leaves in force what was, and is tried again at the next check. */
   async #bringIntoForce(): Promise<void> {
+    this.#isScheduled = false
     this.#isWorking = true
     try {
-      if (!this.#isInForce) {
-        await this.#ruleset.install(this.#compiled.subjects, this.#stamp)
-        this.#isInForce = true
-        this.#options.observe({ type: 'repaired', message: 'the rules of table inet knp are in force again' })
-      }
-      while (this.#isStale) {
+      this.#examine()
+      if (!this.#isInForce) await this.#repair()
+      while (this.#isStale && this.#isInForce) {
         this.#isStale = false
         await this.#apply()
       }
       this.#problem = undefined
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
+      const message = messageOf(error)
       if (message !== this.#problem) this.#options.observe({ type: 'problem', message })
       this.#problem = message
       this.#isStale = true
-      this.#isInForce = false
+      this.#breakSince(clockMs())
     } finally {
       this.#isWorking = false
     }
   }
+
+  /** Looks at the table when there is reason to. */
+  #examine(): void {
+    const suspicion = this.#suspicion
+    this.#suspicion = undefined
+    if (suspicion === undefined || !this.#isInForce) return
+    let wrong: readonly string[]
+    try {
+      wrong = this.#ruleset.examine(suspicion.depth)
+    } catch (error) {
+      if (!(error instanceof NetlinkError)) throw error
+      // Tables changed all the while: what was read means nothing. The next check looks again.
+      this.#suspicion = suspicion
+      return
+    }
+    if (wrong.length === 0) return
+    this.#meddler = suspicion.program
+    this.#breakSince(suspicion.atMs)
+    const more = wrong.length > NAMED_PARTS ? ` and ${wrong.length - NAMED_PARTS} more` : ''
+    const message = `${this.#culprit()} has changed table inet ${TABLE} (${wrong.slice(0, NAMED_PARTS).join(', ')}${more})`
+    this.#options.observe({ type: 'problem', message })
+  }
+
+  /** Installs the rules again; the packet thread, and what connections are stamped with, stay. */
+  async #repair(): Promise<void> {
+    const { signal } = this.#abort
+    const delayMs = this.#pacer.delayMs(clockMs())
+    if (delayMs > 0) {
+      const message = this.#excessMessage(this.#pacer.excess(clockMs()))
+      this.#options.observe({ type: 'problem', message: `${message}; the next one waits ${delayMs} ms` })
+      await sleep(delayMs, undefined, { signal }).catch(() => {})
+    }
+    if (signal.aborted) return
+    this.#pacer.note(clockMs())
+    await this.#ruleset.install(this.#compiled.subjects, this.#stamp)
+    this.#isInForce = true
+    this.#repairs++
+    const goneMs = Math.round(clockMs() - this.#brokenSinceMs)
+    const message = `the rules of table inet ${TABLE} are in force again, ${goneMs} ms after the change was noticed`
+    this.#options.observe({ type: 'repaired', message, goneMs })
+  }
+
+  #breakSince(atMs: number): void {
+    if (this.#isInForce) this.#brokenSinceMs = atMs
+    this.#isInForce = false
+  }
+
+  #culprit(): string {
+    return `another program${this.#meddler === undefined ? '' : ` (${this.#meddler})`}`
+  }
+
+  #excessMessage(repairs: number): string {
+    return `${this.#culprit()} keeps changing table inet ${TABLE}: ${repairs} repairs in 10 s`
+  }
+}
+
+/** Goes forward only, and is the same in all threads. */
+function clockMs(): number {
+  return performance.timeOrigin + performance.now()
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

@@ -45,6 +45,7 @@ export function formatStatus(status: FirewallStatus): string {
       `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict`,
     ],
     ['unreadable', `${packetThread.unreadable} (denied)`],
+    ['repairs', `${status.repairs}${status.repairs === 0 ? '' : ' (another program changed the rules)'}`],
   ]
   for (const source of sources) {
     const read = source.syncedAtMs === undefined ? '' : `, read ${new Date(source.syncedAtMs).toISOString()}`
