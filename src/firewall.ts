@@ -297,14 +297,18 @@ export class Firewall {
       if (!this.#isInForce) await this.#repair()
       while (this.#isStale && this.#isInForce) {
         this.#isStale = false
-        await this.#apply()
+        try {
+          await this.#apply()
+        } catch (error) {
+          this.#isStale = true
+          throw error
+        }
       }
       this.#problem = undefined
     } catch (error) {
       const message = messageOf(error)
       if (message !== this.#problem) this.#options.observe({ type: 'problem', message })
       this.#problem = message
-      this.#isStale = true
       this.#breakSince(clockMs())
     } finally {
       this.#isWorking = false

@@ -17,7 +17,7 @@ import {
   readCounters,
 } from '../native/nftables.ts'
 import { runNft } from './nft.ts'
-import { counters, divertChains, type OnFailure, objectsText, rulesText, sets, TABLE } from './text.ts'
+import { chainNames, counters, divertChains, type OnFailure, objectsText, rulesText, sets, TABLE } from './text.ts'
 
 export interface RulesetConfig {
   readonly marks: MarkLayout
@@ -40,6 +40,9 @@ export interface ChangeTracker {
 /** For whoever is alone: nobody else changes the table. */
 const alone: ChangeTracker = { own: () => () => {}, unheard: (change) => change(), settle: async () => 0 }
 
+/** Whether a large change of our own is listened to. */
+type Hearing = 'heard' | 'unheard'
+
 /** Above this many elements a change is not listened to: that costs more than asking what else has happened. */
 const LARGE_CHANGE_ELEMENTS = 2000
 /** How often an install is begun again because another program changed the table meanwhile. */
@@ -58,8 +61,6 @@ export class Ruleset {
   /** Elements as the kernel has them; unknown before the first update. */
   #subjects = new Map<string, Address>()
   #stamp: number | undefined
-  /** Whether large changes of our own are listened to. */
-  #hearing: 'heard' | 'unheard' = 'unheard'
   /** No connection carries this stamp but those that it was given to in this run. */
   #sweptStamp: number | undefined
   #mechanism: QueueMechanism | undefined
@@ -86,16 +87,22 @@ export class Ruleset {
    * noticed. The first one itself counts only if no other program was seen to change the table during it.
    */
   async install(subjects: readonly Address[], stamp: number): Promise<void> {
+    let hasStrangers = false
     for (let attempt = 0; attempt < MAX_INSTALLS; attempt++) {
-      // Unheard, other tables' changes cannot be told from changes of ours.
-      this.#hearing = attempt === 0 ? 'unheard' : 'heard'
+      // While nobody listens, changes of other tables cannot be told from changes of ours.
+      const hearing = attempt === 0 ? 'unheard' : 'heard'
       const changesBefore = await this.#tracker.settle()
-      if (this.#reference === undefined) await this.#write(subjects, stamp)
-      else if (await this.#repair(this.#reference, subjects, stamp)) return
+      if (this.#reference !== undefined) {
+        if (await this.#repair(this.#reference, subjects, stamp, hearing)) return
+      } else {
+        if (hasStrangers) await this.remove()
+        await this.#write(subjects, stamp, hearing)
+      }
       const fingerprint = readFingerprint(this.#netlink, TABLE)
-      if ((await this.#tracker.settle()) === changesBefore) {
+      // Rules of our chains were replaced; a chain of somebody else's was not.
+      hasStrangers = holdsStrangers(fingerprint)
+      if (!hasStrangers && (await this.#tracker.settle()) === changesBefore) {
         this.#reference = fingerprint
-        this.#hearing = 'unheard'
         return
       }
     }
@@ -109,7 +116,7 @@ export class Ruleset {
    * Connections of all other generations are judged again at their next packet.
    */
   update(subjects: readonly Address[], stamp: number): void {
-    this.#commitElements(batch(TABLE), subjects, stamp)
+    this.#commitElements(batch(TABLE), subjects, stamp, 'unheard')
   }
 
   /**
@@ -150,12 +157,12 @@ export class Ruleset {
     await removeRuleset((portId) => this.#tracker.own(portId))
   }
 
-  async #write(subjects: readonly Address[], stamp: number): Promise<void> {
+  async #write(subjects: readonly Address[], stamp: number, hearing: Hearing): Promise<void> {
     const isNew = !this.#isPresent()
     try {
       await this.#nft(objectsText())
       this.#mechanism = this.#insertDivertRules()
-      this.#commitElements(this.#takeOver(), subjects, stamp)
+      this.#commitElements(this.#takeOver(), subjects, stamp, hearing)
       await this.#nft(rulesText(this.#config))
       this.#markPickedUp()
     } catch (error) {
@@ -165,9 +172,14 @@ export class Ruleset {
   }
 
   /** Whether the table is again what it was. If not, it has been made from nothing: nft itself may be another one now. */
-  async #repair(reference: Fingerprint, subjects: readonly Address[], stamp: number): Promise<boolean> {
+  async #repair(
+    reference: Fingerprint,
+    subjects: readonly Address[],
+    stamp: number,
+    hearing: Hearing,
+  ): Promise<boolean> {
     try {
-      await this.#write(subjects, stamp)
+      await this.#write(subjects, stamp, hearing)
       if (differences(reference, readFingerprint(this.#netlink, TABLE)).length === 0) return true
     } catch (error) {
       if (!(error instanceof KnpError && error.code === 'RULESET') && !(error instanceof NetlinkError)) throw error
@@ -175,7 +187,7 @@ export class Ruleset {
     // There is something in it that an install does not replace: a chain too many, or one at another hook. Packets that
     // wait for a verdict are lost.
     await this.remove()
-    await this.#write(subjects, stamp)
+    await this.#write(subjects, stamp, hearing)
     return false
   }
 
@@ -217,7 +229,7 @@ export class Ruleset {
     return changes
   }
 
-  #commitElements(changes: Batch, subjects: readonly Address[], stamp: number): void {
+  #commitElements(changes: Batch, subjects: readonly Address[], stamp: number, hearing: Hearing): void {
     const { marks } = this.#config
     const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
     const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
@@ -240,9 +252,9 @@ export class Ruleset {
         .addElements(sets.stamped, keys.stamped)
         .addElements(sets.current, keys.current)
     }
-    // What a take-over removes is not known.
-    const isLarge = this.#stamp === undefined || added.length + removed.length > LARGE_CHANGE_ELEMENTS
-    if (isLarge && this.#hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
+    // How much of an earlier run's a take-over removes is not known.
+    const isLarge = this.#reference === undefined || added.length + removed.length > LARGE_CHANGE_ELEMENTS
+    if (isLarge && hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
     else commit(this.#netlink, changes)
     this.#subjects = wanted
     this.#stamp = stamp
@@ -268,8 +280,8 @@ export class Ruleset {
 
   #insertDivertRules(): QueueMechanism {
     const failures: unknown[] = []
-    for (const mechanism of ['queue', 'xt-target'] as const) {
-      const { marks, queue, queuesTotal } = this.#config
+    const { marks, queue, queuesTotal } = this.#config
+    for (const mechanism of this.#mechanism ? [this.#mechanism] : (['queue', 'xt-target'] as const)) {
       const rule = divertRule({ mask: marks.queued, value: marks.queued, queue, queuesTotal, bypass: true, mechanism })
       const changes = batch(TABLE)
       for (const chain of divertChains) changes.flushChain(chain).addRule(chain, rule)
@@ -278,6 +290,9 @@ export class Ruleset {
         return mechanism
       } catch (error) {
         if (!(error instanceof NetlinkError)) throw error
+        if (error.code === 'ENOENT' && changes.stepAt(error.messageIndex)?.startsWith('flush chain')) {
+          throw new KnpError('RULESET', `table inet ${TABLE}: another program removed it while it was installed`)
+        }
         failures.push(error.message)
       }
     }
@@ -302,6 +317,12 @@ export function divertMechanism(netlink: Netlink): QueueMechanism | undefined {
 export async function removeRuleset(announce?: (portId: number) => () => void): Promise<void> {
   // Declared first: deleting a table that is not there would be an error.
   await runNft(`table inet ${TABLE} { }\ndelete table inet ${TABLE}\n`, [], announce)
+}
+
+/** Whether there are chains that are not ours: left by an older knp, or put there by another program. */
+function holdsStrangers(fingerprint: Fingerprint): boolean {
+  const known = new Set(chainNames().map((name) => `chain ${name}`))
+  return [...fingerprint.keys()].some((part) => part.startsWith('chain ') && !known.has(part))
 }
 
 function keyText(key: Uint8Array): string {

@@ -35,6 +35,11 @@ const hooks = [
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
 export const divertChains = hooks.map(({ name }) => `divert_${name}`)
 
+/** Every chain of the table. */
+export function chainNames(): readonly string[] {
+  return [...ordinaryChains, ...hooks.flatMap(({ name }) => [`before_${name}`, `divert_${name}`, `after_${name}`])]
+}
+
 /** Named counters, in the order of a packet's way. */
 export const counters = ['queued', 'allowed', 'denied', 'unanswered'] as const
 
