@@ -16,6 +16,7 @@ import {
 const NFPROTO_INET = 1
 const NFT_MSG_NEWTABLE = 0
 const NFT_MSG_NEWCHAIN = 3
+const NFT_MSG_DELCHAIN = 5
 const NFT_MSG_NEWRULE = 6
 const NFT_MSG_GETRULE = 7
 const NFT_MSG_DELRULE = 8
@@ -165,6 +166,12 @@ export class Batch {
   addChain(chain: string): this {
     const attributes = new AttributeWriter().string(NFTA_CHAIN_TABLE, this.table).string(NFTA_CHAIN_NAME, chain)
     return this.#add(`add chain ${chain}`, NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes)
+  }
+
+  /** Removes a chain without rules. ENOENT when there is no such chain, EBUSY when it has rules or a rule jumps to it. */
+  deleteChain(chain: string): this {
+    const attributes = new AttributeWriter().string(NFTA_CHAIN_TABLE, this.table).string(NFTA_CHAIN_NAME, chain)
+    return this.#add(`delete chain ${chain}`, NFT_MSG_DELCHAIN, 0, attributes)
   }
 
   /** Removes all rules of a chain. ENOENT when there is no such chain. */

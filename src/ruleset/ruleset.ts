@@ -45,6 +45,8 @@ type Hearing = 'heard' | 'unheard'
 
 /** Above this many elements a change is not listened to: that costs more than asking what else has happened. */
 const LARGE_CHANGE_ELEMENTS = 2000
+/** How a fingerprint names a chain. */
+const CHAIN_PART = 'chain '
 /** How often an install is begun again because another program changed the table meanwhile. */
 const MAX_INSTALLS = 5
 
@@ -87,7 +89,6 @@ export class Ruleset {
    * noticed. The first one itself counts only if no other program was seen to change the table during it.
    */
   async install(subjects: readonly Address[], stamp: number): Promise<void> {
-    let hasStrangers = false
     for (let attempt = 0; attempt < MAX_INSTALLS; attempt++) {
       // While nobody listens, changes of other tables cannot be told from changes of ours.
       const hearing = attempt === 0 ? 'unheard' : 'heard'
@@ -95,13 +96,10 @@ export class Ruleset {
       if (this.#reference !== undefined) {
         if (await this.#repair(this.#reference, subjects, stamp, hearing)) return
       } else {
-        if (hasStrangers) await this.remove()
         await this.#write(subjects, stamp, hearing)
       }
       const fingerprint = readFingerprint(this.#netlink, TABLE)
-      // Rules of our chains were replaced; a chain of somebody else's was not.
-      hasStrangers = holdsStrangers(fingerprint)
-      if (!hasStrangers && (await this.#tracker.settle()) === changesBefore) {
+      if (strangersIn(fingerprint).length === 0 && (await this.#tracker.settle()) === changesBefore) {
         this.#reference = fingerprint
         return
       }
@@ -164,6 +162,7 @@ export class Ruleset {
       this.#mechanism = this.#insertDivertRules()
       this.#commitElements(this.#takeOver(), subjects, stamp, hearing)
       await this.#nft(rulesText(this.#config))
+      this.#removeStrangers()
       this.#markPickedUp()
     } catch (error) {
       if (isNew) await this.remove()
@@ -184,11 +183,20 @@ export class Ruleset {
     } catch (error) {
       if (!(error instanceof KnpError && error.code === 'RULESET') && !(error instanceof NetlinkError)) throw error
     }
-    // There is something in it that an install does not replace: a chain too many, or one at another hook. Packets that
+    // There is something in it that an install does not replace: a chain at another hook, or a set too many. Packets that
     // wait for a verdict are lost.
     await this.remove()
     await this.#write(subjects, stamp, hearing)
     return false
+  }
+
+  /** Our rules jump to none of them any more. */
+  #removeStrangers(): void {
+    const strangers = strangersIn(readFingerprint(this.#netlink, TABLE))
+    const changes = batch(TABLE)
+    for (const chain of strangers) changes.flushChain(chain)
+    for (const chain of strangers) changes.deleteChain(chain)
+    commit(this.#netlink, changes)
   }
 
   async #nft(script: string): Promise<void> {
@@ -319,10 +327,11 @@ export async function removeRuleset(announce?: (portId: number) => () => void): 
   await runNft(`table inet ${TABLE} { }\ndelete table inet ${TABLE}\n`, [], announce)
 }
 
-/** Whether there are chains that are not ours: left by an older knp, or put there by another program. */
-function holdsStrangers(fingerprint: Fingerprint): boolean {
-  const known = new Set(chainNames().map((name) => `chain ${name}`))
-  return [...fingerprint.keys()].some((part) => part.startsWith('chain ') && !known.has(part))
+/** The chains that are not ours: left by an older knp, or put there by another program. */
+function strangersIn(fingerprint: Fingerprint): readonly string[] {
+  const known = new Set(chainNames())
+  const chains = [...fingerprint.keys()].filter((part) => part.startsWith(CHAIN_PART))
+  return chains.map((part) => part.slice(CHAIN_PART.length)).filter((name) => !known.has(name))
 }
 
 function keyText(key: Uint8Array): string {

@@ -122,6 +122,9 @@ t.test('each change by another program is reported with its name, and seen', asy
     [() => 'flush chain inet knp divert_forward', 'chain divert_forward', false],
     [() => 'flush chain inet knp after_input\ndelete chain inet knp after_input', 'chain after_input', false],
     [() => 'add chain inet knp before_input { policy drop; }', 'chain before_input', false],
+    [() => 'add chain inet knp x\nadd chain inet knp y\nadd rule inet knp x jump y', 'chain x,chain y', false],
+    [() => 'add chain inet knp x\ninsert rule inet knp judge jump x', 'chain judge,chain x', false],
+    [() => 'add set inet knp x { type mark; }', 'set x', false],
     [
       () => 'add chain inet knp stranger { type filter hook input priority -300; policy drop; }',
       'chain stranger',
