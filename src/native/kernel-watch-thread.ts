@@ -152,11 +152,11 @@ class Watcher {
 
   /**
    * Takes all that the kernel has reported so far. It reports a transaction before it answers the one who made it, so that
-   * is everything acknowledged before the order was given. Ends at a change by others, which is the answer already: one
-   * who changes the table without end does not hold us here.
+   * is everything acknowledged before the order was given. Ends with the transaction of a change by others, which is the
+   * answer already: one who changes the table without end does not hold us here.
    */
   #catchUp(): void {
-    while (this.#change === undefined) {
+    while (!this.#change?.isWhole) {
       const datagram = this.#monitor.receive(0)
       if (datagram === undefined) return
       this.#take(datagram)
