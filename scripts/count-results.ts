@@ -12,4 +12,4 @@ const failures = /^ *not ok \d+ .*\n(?: *---\n(?: .*\n|\n)*? *\.\.\.\n)?/gm
 for (const [failure] of text.matchAll(failures)) console.log(failure.trimEnd())
 for (const [, name] of text.matchAll(/^ *ok \d+ - (.*# SKIP.*)$/gm)) console.log(`skipped: ${name}`)
 console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
-if (passed === 0 || failed > 0 || (process.env['CI'] && skipped > 0)) process.exitCode = 1
+if (passed === 0 || failed > 0 || (process.env.CI && skipped > 0)) process.exitCode = 1

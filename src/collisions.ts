@@ -110,7 +110,7 @@ function markCollisions(entries: readonly Entry[], { packetMask, connectionMask 
 /** The bits that a statement `meta mark set ..` or `ct mark set ..` may change. */
 function markWrite(expression: unknown): { kind: 'meta' | 'ct'; bits: number } | undefined {
   const mangle = (expression as { mangle?: { key: Record<string, { key?: string }>; value: unknown } }).mangle
-  const kind = mangle?.key['ct']?.key === 'mark' ? 'ct' : mangle?.key['meta']?.key === 'mark' ? 'meta' : undefined
+  const kind = mangle?.key.ct?.key === 'mark' ? 'ct' : mangle?.key.meta?.key === 'mark' ? 'meta' : undefined
   return mangle && kind ? { kind, bits: changedBits(mangle.value) } : undefined
 }
 

@@ -33,6 +33,8 @@ export interface FirewallStatus {
   readonly queue: { readonly number: number; readonly length: number; readonly statistics?: QueueStatistics }
   readonly counters: RulesetCounters
   readonly packetThread: ReturnType<typeof readCounters>
+  /** How often the rules were put back after another program had changed or removed them. */
+  readonly repairs: number
   readonly sources: readonly SourceHealth[]
   /** Whatever keeps the firewall from doing what the sources say; empty when it is healthy. */
   readonly problems: readonly string[]

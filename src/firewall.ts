@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
@@ -10,10 +10,14 @@ import { policyKinds } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { claimNamespace } from './native/claim.ts'
+import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
+import type { TableChange } from './native/kernel-watch-thread.ts'
+import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
-import { Ruleset, removeRuleset, type Wanted } from './ruleset/ruleset.ts'
-import type { OnFailure } from './ruleset/text.ts'
+import { RepairPacer } from './ruleset/repair-pacer.ts'
+import { Ruleset, type Wanted } from './ruleset/ruleset.ts'
+import { type OnFailure, TABLE } from './ruleset/text.ts'
 import { FilesSource } from './sources/files.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
@@ -39,7 +43,12 @@ export interface FirewallOptions {
 export type FirewallEvent =
   | { readonly type: 'applied'; readonly status: FirewallStatus }
   | { readonly type: 'problem'; readonly message: string }
-  | { readonly type: 'repaired'; readonly message: string }
+  | {
+      readonly type: 'repaired'
+      readonly message: string
+      /** How long the rules were not as they should be: from when the change was noticed, in ms. */
+      readonly goneMs: number
+    }
 
 /** Policies on trial that are in force. */
 export interface PendingTrial {
@@ -52,11 +61,22 @@ export interface PendingTrial {
 const COPY_BYTES = 512
 const BATCH_PACKETS = 256
 const RECEIVE_BUFFER_BYTES = 8 << 20
-/** How often the kernel is asked whether our rules are still there. */
+/** How often the kernel is asked whether our rules are still there, also when it has reported no change. */
 const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
 /** What is in force so long is saved for the next start. */
 const SAVE_INTERVAL_MS = 500
+/** How many changed parts of the table a message names. */
+const NAMED_PARTS = 3
+
+/** The table may not be as it should be. */
+interface Suspicion {
+  /** Whose doing it is, where that is known. */
+  readonly program: string | undefined
+  readonly depth: 'rules' | 'withSubjects'
+  /** Since when, in ms on the clock of `performance`, counted from 1970. */
+  readonly atMs: number
+}
 
 /** Joins sources, engine, packet thread and ruleset; see docs/architecture.md. */
 export class Firewall {
@@ -72,6 +92,8 @@ export class Firewall {
   #saveProblem: string | undefined
   readonly #ruleset: Ruleset
   readonly #thread: PacketThread
+  readonly #watch: KernelWatch
+  readonly #pacer = new RepairPacer()
   readonly #abort: AbortController
   readonly #giveBack: () => void
   readonly #check: NodeJS.Timeout
@@ -82,9 +104,17 @@ export class Firewall {
   #isStale = false
   #trial: { readonly folder: string; readonly endsAtMs: number; readonly timer: NodeJS.Timeout } | undefined
   #work: Promise<void> = Promise.resolve()
+  /** Work was asked for that has not begun. */
+  #isScheduled = false
   #isWorking = false
   #isInForce = true
+  #suspicion: Suspicion | undefined
+  #brokenSinceMs = 0
+  #repairs = 0
+  /** Who changed the table last, as far as the kernel told. */
+  #meddler: string | undefined
   #problem: string | undefined
+  #watchProblem: string | undefined
 
   /**
    * Resolves when packets are decided. Throws KnpError: INVALID_MANIFEST, UNREADABLE_SOURCE, QUEUE_TAKEN, PERMISSION,
@@ -97,6 +127,7 @@ export class Firewall {
     const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
     let thread: PacketThread | undefined
+    let watch: KernelWatch | undefined
     let ruleset: Ruleset | undefined
     try {
       let hasChanged = false
@@ -123,7 +154,21 @@ export class Firewall {
         stamp: FIRST_STAMP,
       })
       const { marks, onFailure, failsafe, queueNumber } = options
-      ruleset = new Ruleset({ marks, onFailure, failsafe, queue: queueNumber, queuesTotal: 1 })
+      watch = await watchKernel(
+        { table: TABLE },
+        {
+          // Until it is installed: the install looks for itself whether it was disturbed.
+          tableChanged: (change) => {
+            if (firewall) firewall.#noticeChange(change)
+          },
+          // No policy depends on them: a host is protected by hook.
+          addressesChanged: () => {},
+          failed: (error) => {
+            if (firewall) firewall.#loseWatch(error)
+          },
+        },
+      )
+      ruleset = new Ruleset({ marks, onFailure, failsafe, queue: queueNumber, queuesTotal: 1 }, watch)
       await ruleset.install(wantedBy(compiled, FIRST_STAMP))
       firewall = new Firewall({
         options,
@@ -134,6 +179,7 @@ export class Firewall {
         snapshot,
         compiled,
         thread,
+        watch,
         ruleset,
         giveBack,
       })
@@ -143,6 +189,7 @@ export class Firewall {
     } catch (error) {
       abort.abort()
       ruleset?.close()
+      await watch?.stop()
       await thread?.stop()
       giveBack()
       throw error
@@ -158,6 +205,7 @@ export class Firewall {
     snapshot: Snapshot
     compiled: CompiledPolicy
     thread: PacketThread
+    watch: KernelWatch
     ruleset: Ruleset
     giveBack: () => void
   }) {
@@ -169,6 +217,7 @@ export class Firewall {
     this.#snapshot = parts.snapshot
     this.#compiled = parts.compiled
     this.#thread = parts.thread
+    this.#watch = parts.watch
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
@@ -179,7 +228,7 @@ export class Firewall {
   /** The picture has changed: compiles it and brings it into force; changes that come meanwhile are taken together. */
   refresh(): void {
     this.#isStale = true
-    this.#work = this.#work.then(() => this.#bringIntoForce())
+    this.#schedule()
   }
 
   /** Resolves when everything known so far is in force. */
@@ -205,7 +254,7 @@ export class Firewall {
       this.#store.endTrial()
       throw error
     }
-    const timer = globalThis.setTimeout(() => {
+    const timer = setTimeout(() => {
       this.#options.observe({
         type: 'problem',
         message: `${folder} was not confirmed in time: the former policies are in force again`,
@@ -280,6 +329,9 @@ export class Firewall {
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
     if (this.#problem !== undefined) problems.push(this.#problem)
     if (this.#saveProblem !== undefined) problems.push(this.#saveProblem)
+    if (this.#watchProblem !== undefined) problems.push(this.#watchProblem)
+    const excess = this.#pacer.excess(clockMs())
+    if (excess > 0) problems.push(this.#excessMessage(excess))
     return {
       mode: 'enforce',
       enforcing: this.#isInForce,
@@ -313,6 +365,7 @@ export class Firewall {
       queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },
       counters: this.#ruleset.counters(),
       packetThread: readCounters(this.#thread.counters),
+      repairs: this.#repairs,
       sources,
       problems,
       ...(this.#trial && { trial: { folder: this.#trial.folder, endsAtMs: this.#trial.endsAtMs } }),
@@ -331,7 +384,8 @@ export class Firewall {
     clearTimeout(this.#trial?.timer)
     await this.#work
     await this.#saving
-    if (this.#options.onFailure === 'open') await removeRuleset()
+    if (this.#options.onFailure === 'open') await this.#ruleset.remove()
+    await this.#watch.stop()
     await this.#thread.stop()
     this.#ruleset.close()
     this.#giveBack()
@@ -356,7 +410,7 @@ export class Firewall {
     if (this.#isSaveDue) return
     this.#isSaveDue = true
     this.#saving = this.#saving.then(async () => {
-      await setTimeout(SAVE_INTERVAL_MS, undefined, { signal: this.#abort.signal }).catch(() => {}) // at the end at once
+      await sleep(SAVE_INTERVAL_MS, undefined, { signal: this.#abort.signal }).catch(() => {}) // at the end at once
       this.#isSaveDue = false
       try {
         await this.#lastGood.save(this.#store.picture())
@@ -369,40 +423,127 @@ export class Firewall {
     })
   }
 
-  /** Repairs what another program has removed, and tries again what has failed. */
+  /** The net under what the kernel reports; tries again what has failed. */
   #checkRuleset(): void {
     if (this.#isWorking) return
-    if (this.#isInForce && !this.#ruleset.isInForce()) {
-      this.#isInForce = false
-      this.#options.observe({ type: 'problem', message: 'another program has removed rules of table inet knp' })
+    this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })
+  }
+
+  #noticeChange({ program, touchesElements, atMs }: TableChange): void {
+    this.#suspect({ program, depth: touchesElements ? 'withSubjects' : 'rules', atMs })
+  }
+
+  #suspect(suspicion: Suspicion): void {
+    const earlier = this.#suspicion
+    this.#suspicion = {
+      program: suspicion.program ?? earlier?.program,
+      depth: earlier?.depth === 'withSubjects' ? earlier.depth : suspicion.depth,
+      atMs: earlier?.atMs ?? suspicion.atMs,
     }
-    if (!this.#isInForce || this.#isStale) this.#work = this.#work.then(() => this.#bringIntoForce())
+    this.#schedule()
+  }
+
+  #loseWatch(error: unknown): void {
+    const message = `changes of table inet ${TABLE} are noticed each second only: ${messageOf(error)}`
+    this.#watchProblem = message
+    this.#options.observe({ type: 'problem', message })
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    this.#work = this.#work.then(() => this.#bringIntoForce())
   }
 
   /** One piece of work at a time. What fails leaves in force what was, and is tried again at the next check. */
   async #bringIntoForce(): Promise<void> {
+    this.#isScheduled = false
     this.#isWorking = true
     try {
-      if (!this.#isInForce) {
-        await this.#ruleset.install(wantedBy(this.#compiled, this.#stamp))
-        this.#isInForce = true
-        this.#options.observe({ type: 'repaired', message: 'the rules of table inet knp are in force again' })
-      }
-      while (this.#isStale) {
+      this.#examine()
+      if (!this.#isInForce) await this.#repair()
+      while (this.#isStale && this.#isInForce) {
         this.#isStale = false
-        await this.#apply()
+        try {
+          await this.#apply()
+        } catch (error) {
+          this.#isStale = true
+          throw error
+        }
       }
       this.#problem = undefined
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
+      const message = messageOf(error)
       if (message !== this.#problem) this.#options.observe({ type: 'problem', message })
       this.#problem = message
-      this.#isStale = true
-      this.#isInForce = false
+      this.#breakSince(clockMs())
     } finally {
       this.#isWorking = false
     }
   }
+
+  /** Looks at the table when there is reason to. */
+  #examine(): void {
+    const suspicion = this.#suspicion
+    this.#suspicion = undefined
+    if (suspicion === undefined || !this.#isInForce) return
+    let wrong: readonly string[]
+    try {
+      wrong = this.#ruleset.examine(suspicion.depth)
+    } catch (error) {
+      if (!(error instanceof NetlinkError)) throw error
+      // Tables changed all the while: what was read means nothing. The next check looks again.
+      this.#suspicion = suspicion
+      return
+    }
+    if (wrong.length === 0) return
+    this.#meddler = suspicion.program
+    this.#breakSince(suspicion.atMs)
+    const more = wrong.length > NAMED_PARTS ? ` and ${wrong.length - NAMED_PARTS} more` : ''
+    const message = `${this.#culprit()} has changed table inet ${TABLE} (${wrong.slice(0, NAMED_PARTS).join(', ')}${more})`
+    this.#options.observe({ type: 'problem', message })
+  }
+
+  /** Installs the rules again; the packet thread, and what connections are stamped with, stay. */
+  async #repair(): Promise<void> {
+    const { signal } = this.#abort
+    const delayMs = this.#pacer.delayMs(clockMs())
+    if (delayMs > 0) {
+      const message = this.#excessMessage(this.#pacer.excess(clockMs()))
+      this.#options.observe({ type: 'problem', message: `${message}; the next one waits ${delayMs} ms` })
+      await sleep(delayMs, undefined, { signal }).catch(() => {})
+    }
+    if (signal.aborted) return
+    this.#pacer.note(clockMs())
+    await this.#ruleset.install(wantedBy(this.#compiled, this.#stamp))
+    this.#isInForce = true
+    this.#repairs++
+    const goneMs = Math.round(clockMs() - this.#brokenSinceMs)
+    const message = `the rules of table inet ${TABLE} are in force again, ${goneMs} ms after the change was noticed`
+    this.#options.observe({ type: 'repaired', message, goneMs })
+  }
+
+  #breakSince(atMs: number): void {
+    if (this.#isInForce) this.#brokenSinceMs = atMs
+    this.#isInForce = false
+  }
+
+  #culprit(): string {
+    return `another program${this.#meddler === undefined ? '' : ` (${this.#meddler})`}`
+  }
+
+  #excessMessage(repairs: number): string {
+    return `${this.#culprit()} keeps changing table inet ${TABLE}: ${repairs} repairs in 10 s`
+  }
+}
+
+/** Goes forward only, and is the same in all threads. */
+function clockMs(): number {
+  return performance.timeOrigin + performance.now()
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }
 
 /**

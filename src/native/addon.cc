@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "netlink-monitor.h"
 #include "netlink.h"
 #include "queue.h"
 
@@ -40,6 +41,7 @@ Napi::Value Wake(const Napi::CallbackInfo& info) {
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queue", knp::Queue::Define(env));
   exports.Set("NetlinkSocket", knp::NetlinkSocket::Define(env));
+  exports.Set("NetlinkMonitor", knp::NetlinkMonitor::Define(env));
   exports.Set("wake", Napi::Function::New(env, Wake, "wake"));
   return exports;
 }

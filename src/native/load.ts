@@ -26,14 +26,50 @@ export interface NativeQueue {
 
 /** The addon's `NetlinkSocket` (netlink.h). */
 export interface NativeNetlinkSocket {
+  /** The kernel writes it into what it reports of this socket's changes. */
+  readonly portId: number
   request(message: Uint8Array, lastSequence: number, timeoutMs: number): Buffer
+  close(): void
+}
+
+/** Multicast groups of one netlink protocol. */
+export interface NativeSubscription {
+  /** NETLINK_ of linux/netlink.h. */
+  readonly protocol: number
+  readonly groups: readonly number[]
+}
+
+/** What a monitor receives: from which subscription, and the bytes; none when the kernel had to leave events out. */
+export interface NativeDatagram {
+  readonly source: number
+  readonly bytes: Uint8Array | undefined
+}
+
+/** The addon's `NetlinkMonitor` (netlink-monitor.h). */
+export interface NativeNetlinkMonitor {
+  /** What {@link Addon.wake} takes, from any thread. */
+  readonly wakeFd: number
+  /** Blocks until something comes, for at most `timeoutMs` (below 0: for ever); `undefined` when woken or timed out. */
+  receive(timeoutMs: number): NativeDatagram | undefined
+  /** Enters a group, with the socket of the subscription at this index. */
+  join(source: number, group: number): void
+  /** Leaves it; what has come already is still received. */
+  leave(source: number, group: number): void
   close(): void
 }
 
 /** What the addon exports. Its errors are {@link SystemError}s. */
 export interface Addon {
   readonly Queue: new (options: NativeQueueOptions) => NativeQueue
-  readonly NetlinkSocket: new () => NativeNetlinkSocket
+  /** `protocol` is NETLINK_NETFILTER where it is not given. */
+  readonly NetlinkSocket: new (
+    protocol?: number,
+  ) => NativeNetlinkSocket
+  /** `receiveBufferBytes` is the room in each socket; 0 leaves the system's default. */
+  readonly NetlinkMonitor: new (
+    subscriptions: readonly NativeSubscription[],
+    receiveBufferBytes: number,
+  ) => NativeNetlinkMonitor
   wake(fd: number): boolean
 }
 

@@ -1,14 +1,13 @@
 #include "netfilter-socket.h"
 
-#include <linux/netlink.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 
 namespace knp {
 
-int NetfilterSocket::Open() {
-  descriptor_.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+int NetfilterSocket::Open(int protocol) {
+  descriptor_.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
   if (!descriptor_.IsOpen()) return errno;
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
@@ -18,6 +17,20 @@ int NetfilterSocket::Open() {
   setsockopt(fd(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on);
   setsockopt(fd(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof on);
   return 0;
+}
+
+int NetfilterSocket::Join(uint32_t group) {
+  return setsockopt(fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) == 0 ? 0 : errno;
+}
+
+int NetfilterSocket::Leave(uint32_t group) {
+  return setsockopt(fd(), SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof group) == 0 ? 0 : errno;
+}
+
+uint32_t NetfilterSocket::PortId() const {
+  sockaddr_nl address{};
+  socklen_t length = sizeof address;
+  return getsockname(fd(), reinterpret_cast<sockaddr*>(&address), &length) == 0 ? address.nl_pid : 0;
 }
 
 void NetfilterSocket::RaiseSendBuffer(int bytes) { RaiseBuffer(SO_SNDBUFFORCE, SO_SNDBUF, bytes); }

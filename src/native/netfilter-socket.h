@@ -1,19 +1,27 @@
 #ifndef KNP_NETFILTER_SOCKET_H
 #define KNP_NETFILTER_SOCKET_H
 
+#include <linux/netlink.h>
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "descriptor.h"
 
 namespace knp {
 
-/** A NETLINK_NETFILTER socket that talks to the kernel. */
+/** A netlink socket that talks to the kernel: to its netfilter, where nothing else is said. */
 class NetfilterSocket {
  public:
   /** Returns 0, or an errno. */
-  int Open();
+  int Open(int protocol = NETLINK_NETFILTER);
+  /** Receives what the kernel tells this multicast group from now on. Returns 0, or an errno. */
+  int Join(uint32_t group);
+  /** What has come already stays to be received. Returns 0, or an errno. */
+  int Leave(uint32_t group);
+  /** The address that the kernel knows the socket by, and writes into what it reports of its requests; 0 for none. */
+  uint32_t PortId() const;
   void Close() { descriptor_.Reset(); }
   bool IsOpen() const { return descriptor_.IsOpen(); }
   int fd() const { return descriptor_.get(); }

@@ -32,7 +32,7 @@ Napi::Function NetlinkSocket::Define(Napi::Env env) {
 }
 
 NetlinkSocket::NetlinkSocket(const Napi::CallbackInfo& info) : Napi::ObjectWrap<NetlinkSocket>(info) {
-  const int error = socket_.Open();
+  const int error = info[0].IsNumber() ? socket_.Open(info[0].As<Napi::Number>().Int32Value()) : socket_.Open();
   if (error != 0) {
     ThrowSystemError(info.Env(), "socket", error);
     return;
@@ -40,6 +40,8 @@ NetlinkSocket::NetlinkSocket(const Napi::CallbackInfo& info) : Napi::ObjectWrap<
   socket_.RaiseSendBuffer(kSendBufferBytes);
   socket_.RaiseReceiveBuffer(kReceiveBufferBytes);
   scratch_.resize(kScratchBytes);
+  info.This().As<Napi::Object>().DefineProperty(
+      Napi::PropertyDescriptor::Value("portId", Napi::Number::New(info.Env(), socket_.PortId()), napi_enumerable));
 }
 
 Napi::Value NetlinkSocket::Request(const Napi::CallbackInfo& info) {

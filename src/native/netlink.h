@@ -12,7 +12,7 @@
 
 namespace knp {
 
-/** A NETLINK_NETFILTER socket that sends whole requests and collects their raw replies. Blocks its thread. */
+/** A netlink socket that sends whole requests and collects their raw replies. Blocks its thread. */
 class NetlinkSocket : public Napi::ObjectWrap<NetlinkSocket> {
  public:
   static Napi::Function Define(Napi::Env env);

@@ -332,28 +332,60 @@ export interface Replies {
   readonly interrupted: boolean
 }
 
+/** One message as it stands, its body not looked at. */
+export interface RawMessage {
+  readonly type: number
+  readonly flags: number
+  readonly sequence: number
+  /** Whose request it answers or reports. */
+  readonly portId: number
+  /** What follows the header; a view, not a copy. */
+  readonly body: Uint8Array
+}
+
+/**
+ * The messages in what the kernel sent, of whatever netlink family.
+ *
+ * @throws RangeError at a message that does not fit into the bytes.
+ */
+export function* messagesIn(bytes: Uint8Array): Generator<RawMessage> {
+  const view = viewOf(bytes)
+  for (let at = 0; at + HEADER_BYTES <= bytes.length; ) {
+    const length = view.getUint32(at, littleEndian)
+    if (length < HEADER_BYTES || at + length > bytes.length) {
+      throw new RangeError(`message at byte ${at} claims ${length} of ${bytes.length - at} bytes`)
+    }
+    yield {
+      type: view.getUint16(at + 4, littleEndian),
+      flags: view.getUint16(at + 6, littleEndian),
+      sequence: view.getUint32(at + 8, littleEndian),
+      portId: view.getUint32(at + 12, littleEndian),
+      body: bytes.subarray(at + HEADER_BYTES, at + length),
+    }
+    at += align(length)
+  }
+}
+
+/** The errno in the body of an error or of the end of a listing: 0 where there is none. */
+export function errnoIn({ type, body }: RawMessage): number {
+  if ((type !== NLMSG_ERROR && type !== NLMSG_DONE) || body.length < 4) return 0
+  return Math.max(0, -viewOf(body).getInt32(0, littleEndian))
+}
+
 /**
  * Splits the kernel's answers. `index` of a failure is its sequence number minus `firstSequence`.
  *
  * @throws RangeError at a message that does not fit into the bytes.
  */
 export function decodeReplies(bytes: Uint8Array, firstSequence: number): Replies {
-  const view = viewOf(bytes)
   const messages: NetlinkReply[] = []
   const failures: NetlinkFailure[] = []
   let interrupted = false
-  for (let at = 0; at + HEADER_BYTES <= bytes.length; ) {
-    const length = view.getUint32(at, littleEndian)
-    if (length < HEADER_BYTES || at + length > bytes.length) {
-      throw new RangeError(`message at byte ${at} claims ${length} of ${bytes.length - at} bytes`)
-    }
-    const type = view.getUint16(at + 4, littleEndian)
-    const flags = view.getUint16(at + 6, littleEndian)
-    const sequence = view.getUint32(at + 8, littleEndian)
-    const body = bytes.subarray(at + HEADER_BYTES, at + length)
+  for (const message of messagesIn(bytes)) {
+    const { type, flags, sequence, body } = message
     interrupted ||= (flags & NLM_F_DUMP_INTR) !== 0
     if (type === NLMSG_ERROR || type === NLMSG_DONE) {
-      const errno = body.length < 4 ? 0 : -viewOf(body).getInt32(0, littleEndian)
+      const errno = errnoIn(message)
       if (errno > 0) {
         const explanation = type === NLMSG_ERROR ? explain(body, flags) : undefined
         failures.push({ index: (sequence - firstSequence) | 0, errno, explanation })
@@ -362,13 +394,14 @@ export function decodeReplies(bytes: Uint8Array, firstSequence: number): Replies
       const attributes = new Attributes(body.subarray(GENERIC_HEADER_BYTES))
       messages.push({ type, flags, sequence, family: body[0]!, attributes })
     }
-    at += align(length)
   }
   return { messages, failures, interrupted }
 }
 
 /** A netfilter socket of this network namespace. All calls block until the kernel has answered. */
 export interface Netlink {
+  /** What the kernel writes into its reports of changes made here. */
+  readonly portId: number
   /**
    * Applies messages for one subsystem as a transaction: all of them or none. Nothing to do is not sent.
    *
@@ -383,6 +416,12 @@ export interface Netlink {
    * @throws RangeError for more of them.
    */
   submit(messages: readonly NetlinkMessage[]): readonly NetlinkFailure[]
+  /**
+   * Asks for one thing.
+   *
+   * @throws NetlinkError, ENOENT for instance.
+   */
+  get(message: NetlinkMessage): NetlinkReply | undefined
   /**
    * Lists what the message asks for, again when it changes meanwhile.
    *
@@ -430,6 +469,7 @@ export function openNetlink(): Netlink {
   }
 
   return {
+    portId: socket.portId,
     transact: (subsystem, messages) => batch('transaction', subsystem, messages, true),
     check: (subsystem, messages) => batch('check', subsystem, messages, false),
 
@@ -440,6 +480,13 @@ export function openNetlink(): Netlink {
       const first = take(messages.length)
       const replies = ask('submit', encodeMessages(messages, first, true), first + messages.length - 1)
       return decodeReplies(replies, first).failures
+    },
+
+    get(message) {
+      const first = take(1)
+      const replies = decodeReplies(ask('get', encodeMessages([message], first, true), first), first)
+      if (replies.failures.length > 0) throw new NetlinkError('get', replies.failures)
+      return replies.messages[0]
     },
 
     dump(message) {

@@ -16,12 +16,14 @@ import {
 const NFPROTO_INET = 1
 const NFT_MSG_NEWTABLE = 0
 const NFT_MSG_NEWCHAIN = 3
+const NFT_MSG_DELCHAIN = 5
 const NFT_MSG_NEWRULE = 6
 const NFT_MSG_GETRULE = 7
 const NFT_MSG_DELRULE = 8
 const NFT_MSG_NEWSETELEM = 12
 const NFT_MSG_GETSETELEM = 13
 const NFT_MSG_DELSETELEM = 14
+const NFT_MSG_GETGEN = 16
 const NFT_MSG_GETOBJ = 19
 
 const NFTA_TABLE_NAME = 1
@@ -39,6 +41,7 @@ const NFTA_SET_ELEM_KEY = 1
 const NFTA_SET_ELEM_LIST_TABLE = 1
 const NFTA_SET_ELEM_LIST_SET = 2
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3
+const NFTA_GEN_ID = 1
 const NFTA_OBJ_TABLE = 1
 const NFTA_OBJ_NAME = 2
 const NFTA_OBJ_TYPE = 3
@@ -163,6 +166,12 @@ export class Batch {
   addChain(chain: string): this {
     const attributes = new AttributeWriter().string(NFTA_CHAIN_TABLE, this.table).string(NFTA_CHAIN_NAME, chain)
     return this.#add(`add chain ${chain}`, NFT_MSG_NEWCHAIN, NLM_F_CREATE, attributes)
+  }
+
+  /** Removes a chain without rules. ENOENT when there is no such chain, EBUSY when it has rules or a rule jumps to it. */
+  deleteChain(chain: string): this {
+    const attributes = new AttributeWriter().string(NFTA_CHAIN_TABLE, this.table).string(NFTA_CHAIN_NAME, chain)
+    return this.#add(`delete chain ${chain}`, NFT_MSG_DELCHAIN, 0, attributes)
   }
 
   /** Removes all rules of a chain. ENOENT when there is no such chain. */
@@ -317,6 +326,16 @@ export function readCounters(netlink: Netlink, table: string): readonly CounterR
     counters.push({ name, packets: data.u64(NFTA_COUNTER_PACKETS) ?? 0, bytes: data.u64(NFTA_COUNTER_BYTES) ?? 0 })
   }
   return counters
+}
+
+/**
+ * The number of the ruleset of this network namespace: each transaction of any program that changes any table raises it by
+ * one, from 2^32 - 1 back to 1.
+ *
+ * @throws NetlinkError
+ */
+export function readGeneration(netlink: Netlink): number {
+  return netlink.get(messageOf(NFT_MSG_GETGEN, 0, new AttributeWriter()))?.attributes.u32(NFTA_GEN_ID) ?? 0
 }
 
 function queueStatement(divert: Divert): Expression {

@@ -45,6 +45,7 @@ export function formatStatus(status: FirewallStatus): string {
       `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict${counters.limited > 0 ? `, ${counters.limited} dropped beyond a source's rate` : ''}`,
     ],
     ['unreadable', `${packetThread.unreadable} (denied)`],
+    ['repairs', `${status.repairs}${status.repairs === 0 ? '' : ' (another program changed the rules)'}`],
   ]
   if (status.host) rows.push(['host', hostText(status.host)], ['failsafe', failsafeText(status.failsafe)])
   for (const source of sources) {

@@ -4,6 +4,7 @@ import { isIPv4 } from '../engine/address.ts'
 import { type Address, formatAddress, formatBlock } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { isPickedUp, sweepMarks } from '../native/conntrack.ts'
+import { differences, type Fingerprint, readFingerprint } from '../native/fingerprint.ts'
 import { hostU32, type Netlink, NetlinkError, openNetlink } from '../native/netlink.ts'
 import {
   type Batch,
@@ -18,6 +19,7 @@ import {
 import type { Failsafe } from './failsafe.ts'
 import { runNft } from './nft.ts'
 import {
+  chainNames,
   counters,
   divertChains,
   type HostTraffic,
@@ -37,6 +39,29 @@ export interface RulesetConfig {
   readonly queuesTotal: number
 }
 
+/** How it is known which changes are knp's own; see {@link ../native/kernel-watch.ts KernelWatch}. */
+export interface ChangeTracker {
+  /** Changes through this netlink port are our own, until the answer is called. */
+  own(portId: number): () => void
+  /** Makes one large transaction of our own. */
+  unheard<T>(change: () => T): T
+  /** How many changes of the table by others there were, all that has happened until now considered. */
+  settle(): Promise<number>
+}
+
+/** For whoever is alone: nobody else changes the table. */
+const alone: ChangeTracker = { own: () => () => {}, unheard: (change) => change(), settle: async () => 0 }
+
+/** Whether a large change of our own is listened to. */
+type Hearing = 'heard' | 'unheard'
+
+/** Above this many elements a change is not listened to: that costs more than asking what else has happened. */
+const LARGE_CHANGE_ELEMENTS = 2000
+/** How a fingerprint names a chain. */
+const CHAIN_PART = 'chain '
+/** How often an install is begun again because another program changed the table meanwhile. */
+const MAX_INSTALLS = 5
+
 /** What a generation wants of the kernel. */
 export interface Wanted {
   /** Addresses of the workloads whose traffic is queued. */
@@ -53,17 +78,25 @@ export type RulesetCounters = Readonly<Record<(typeof counters)[number], number>
 /** knp's table in the kernel: what is queued, what is remembered, and what happens without a verdict. */
 export class Ruleset {
   readonly #config: RulesetConfig
+  readonly #tracker: ChangeTracker
   readonly #netlink: Netlink
+  /** What the table is when it is right; `undefined` before it was installed. */
+  #reference: Fingerprint | undefined
   /** Elements as the kernel has them; unknown before the first update. */
   #subjects = new Map<string, Address>()
   #stamp: number | undefined
+  /** What the rules in the kernel judge of this machine's own traffic. */
   #host: HostTraffic | undefined
+  /** No connection carries this stamp but those that it was given to in this run. */
+  #sweptStamp: number | undefined
   #mechanism: QueueMechanism | undefined
 
   /** Throws KnpError NATIVE_MISSING. */
-  constructor(config: RulesetConfig) {
+  constructor(config: RulesetConfig, tracker: ChangeTracker = alone) {
     this.#config = config
+    this.#tracker = tracker
     this.#netlink = openNetlink()
+    tracker.own(this.#netlink.portId)
   }
 
   /** Which kind of divert rule is in force; `undefined` before `install`. */
@@ -72,21 +105,32 @@ export class Ruleset {
   }
 
   /**
-   * Makes the table, or takes over the one that an earlier run left. Nothing is queued before the divert rules are there,
-   * and rules that are in force stay so until new ones replace them. Throws KnpError RULESET, PERMISSION, UNSUPPORTED_HOST.
+   * Makes the table, takes over the one that an earlier run left, or repairs this run's. Nothing is queued before the divert
+   * rules are there, and rules that are in force stay so until new ones replace them. Connections that are stamped stay so.
+   * Throws KnpError RULESET, PERMISSION, UNSUPPORTED_HOST.
+   *
+   * What an install results in is compared with what the first one resulted in, so a change that comes in its middle is
+   * noticed. The first one itself counts only if no other program was seen to change the table during it.
    */
   async install(wanted: Wanted): Promise<void> {
-    const isNew = !this.#isPresent()
-    try {
-      await runNft(objectsText())
-      this.#mechanism = this.#insertDivertRules()
-      this.#commitElements(this.#takeOver(), wanted)
-      await this.#loadRules(wanted.host)
-      this.#markPickedUp()
-    } catch (error) {
-      if (isNew) await removeRuleset()
-      throw error
+    for (let attempt = 0; attempt < MAX_INSTALLS; attempt++) {
+      // While nobody listens, changes of other tables cannot be told from changes of ours.
+      const hearing = attempt === 0 ? 'unheard' : 'heard'
+      const changesBefore = await this.#tracker.settle()
+      if (this.#reference !== undefined) {
+        if (await this.#repair(this.#reference, wanted, hearing)) return
+      } else {
+        await this.#write(wanted, hearing)
+      }
+      const fingerprint = readFingerprint(this.#netlink, TABLE)
+      if (strangersIn(fingerprint).length === 0 && (await this.#tracker.settle()) === changesBefore) {
+        this.#reference = fingerprint
+        return
+      }
     }
+    throw new KnpError('RULESET', `table inet ${TABLE}: another program keeps changing it`, {
+      hint: '`nft monitor` shows which one',
+    })
   }
 
   /**
@@ -94,13 +138,34 @@ export class Ruleset {
    * Connections of all other generations are judged again at their next packet.
    */
   async update(wanted: Wanted): Promise<void> {
-    this.#commitElements(batch(TABLE), wanted)
-    if (!isSameHost(this.#host, wanted.host)) await this.#loadRules(wanted.host)
+    if (isSameHost(this.#host, wanted.host)) return this.#commitElements(batch(TABLE), wanted, 'unheard')
+    // The host's own traffic is in the rules, not in sets: the table is to be another one from now on.
+    this.#reference = undefined
+    await this.install(wanted)
   }
 
-  /** Whether the table still holds the divert rules: false after another program has flushed or deleted it. */
-  isInForce(): boolean {
-    return divertMechanism(this.#netlink) !== undefined && dumpRules(this.#netlink, TABLE, 'judge').length > 0
+  /**
+   * What of the table is not as it was installed: the names of chains and sets; empty when it is in force as a whole. The
+   * subjects' addresses are compared `withSubjects` only: listing them takes as long as there are many.
+   *
+   * Throws NetlinkError EINTR when the kernel's tables do not come to rest.
+   */
+  examine(depth: 'rules' | 'withSubjects'): readonly string[] {
+    const actual = readFingerprint(this.#netlink, TABLE)
+    if (actual.size === 0) return ['table']
+    const wrong = differences(this.#reference ?? new Map(), actual)
+    if (wrong.length > 0) return wrong
+    const { stamped, current } = this.#stampKeys(this.#stamp ?? 0)
+    const expected: [set: string, keys: readonly Uint8Array[]][] = [
+      [sets.stamped, stamped],
+      [sets.current, current],
+    ]
+    if (depth === 'withSubjects') {
+      const subjects = [...this.#subjects.values()]
+      expected.push([sets.subjects4, subjects.filter(isIPv4).map(addressKey)])
+      expected.push([sets.subjects6, subjects.filter(isIPv6).map(addressKey)])
+    }
+    return expected.filter(([set, keys]) => !this.#holds(set, keys)).map(([set]) => `elements of set ${set}`)
   }
 
   counters(): RulesetCounters {
@@ -110,6 +175,67 @@ export class Ruleset {
 
   close(): void {
     this.#netlink.close()
+  }
+
+  /** Takes the table down. */
+  async remove(): Promise<void> {
+    await removeRuleset((portId) => this.#tracker.own(portId))
+  }
+
+  async #write(wanted: Wanted, hearing: Hearing): Promise<void> {
+    const isNew = !this.#isPresent()
+    try {
+      await this.#nft(objectsText())
+      this.#mechanism = this.#insertDivertRules()
+      this.#commitElements(this.#takeOver(), wanted, hearing)
+      await this.#nft(rulesText({ ...this.#config, ...(wanted.host && { host: wanted.host }) }))
+      this.#host = wanted.host
+      this.#removeStrangers()
+      this.#markPickedUp()
+    } catch (error) {
+      if (isNew) await this.remove()
+      throw error
+    }
+  }
+
+  /** Whether the table is again what it was. If not, it has been made from nothing: nft itself may be another one now. */
+  async #repair(reference: Fingerprint, wanted: Wanted, hearing: Hearing): Promise<boolean> {
+    try {
+      await this.#write(wanted, hearing)
+      if (differences(reference, readFingerprint(this.#netlink, TABLE)).length === 0) return true
+    } catch (error) {
+      if (!(error instanceof KnpError && error.code === 'RULESET') && !(error instanceof NetlinkError)) throw error
+    }
+    // There is something in it that an install does not replace: a chain at another hook, or a set too many. Packets that
+    // wait for a verdict are lost.
+    await this.remove()
+    await this.#write(wanted, hearing)
+    return false
+  }
+
+  /** Our rules jump to none of them any more. */
+  #removeStrangers(): void {
+    const strangers = strangersIn(readFingerprint(this.#netlink, TABLE))
+    const changes = batch(TABLE)
+    for (const chain of strangers) changes.flushChain(chain)
+    for (const chain of strangers) changes.deleteChain(chain)
+    commit(this.#netlink, changes)
+  }
+
+  async #nft(script: string): Promise<void> {
+    await runNft(script, [], (portId) => this.#tracker.own(portId))
+  }
+
+  #holds(set: string, keys: readonly Uint8Array[]): boolean {
+    try {
+      const listed = listElements(this.#netlink, TABLE, set)
+      if (listed.length !== keys.length) return false
+      const present = new Set(listed.map(keyText))
+      return keys.every((key) => present.has(keyText(key)))
+    } catch (error) {
+      if (error instanceof NetlinkError && error.code === 'ENOENT') return false
+      throw error
+    }
   }
 
   #isPresent(): boolean {
@@ -134,12 +260,7 @@ export class Ruleset {
     return changes
   }
 
-  async #loadRules(host: HostTraffic | undefined): Promise<void> {
-    await runNft(rulesText({ ...this.#config, ...(host && { host }) }))
-    this.#host = host
-  }
-
-  #commitElements(changes: Batch, { subjects, stamp }: Wanted): void {
+  #commitElements(changes: Batch, { subjects, stamp }: Wanted, hearing: Hearing): void {
     const { marks } = this.#config
     const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
     const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
@@ -152,14 +273,20 @@ export class Ruleset {
     if (stamp !== this.#stamp) {
       // A stamp is used again after 14 generations: no connection may still carry it from then.
       const value = stamp << marks.connectionShift
-      sweepMarks(this.#netlink, { mask: marks.connectionMask, value, newValue: 0 }, 'both')
+      if (stamp !== this.#sweptStamp)
+        sweepMarks(this.#netlink, { mask: marks.connectionMask, value, newValue: 0 }, 'both')
+      this.#sweptStamp = stamp
+      const keys = this.#stampKeys(stamp)
       changes
         .flushSet(sets.stamped)
         .flushSet(sets.current)
-        .addElements(sets.stamped, [hostU32(value)])
-        .addElements(sets.current, [hostU32(stamp << marks.stampShift), hostU32(PICKED_UP << marks.stampShift)])
+        .addElements(sets.stamped, keys.stamped)
+        .addElements(sets.current, keys.current)
     }
-    commit(this.#netlink, changes)
+    // How much of an earlier run's a take-over removes is not known.
+    const isLarge = this.#reference === undefined || added.length + removed.length > LARGE_CHANGE_ELEMENTS
+    if (isLarge && hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
+    else commit(this.#netlink, changes)
     this.#subjects = wanted
     this.#stamp = stamp
   }
@@ -174,10 +301,18 @@ export class Ruleset {
     sweepMarks(this.#netlink, sweep, 'both')
   }
 
+  #stampKeys(stamp: number): { stamped: readonly Uint8Array[]; current: readonly Uint8Array[] } {
+    const { marks } = this.#config
+    return {
+      stamped: [hostU32(stamp << marks.connectionShift)],
+      current: [hostU32(stamp << marks.stampShift), hostU32(PICKED_UP << marks.stampShift)],
+    }
+  }
+
   #insertDivertRules(): QueueMechanism {
     const failures: unknown[] = []
-    for (const mechanism of ['queue', 'xt-target'] as const) {
-      const { marks, queue, queuesTotal } = this.#config
+    const { marks, queue, queuesTotal } = this.#config
+    for (const mechanism of this.#mechanism ? [this.#mechanism] : (['queue', 'xt-target'] as const)) {
       const rule = divertRule({ mask: marks.queued, value: marks.queued, queue, queuesTotal, bypass: true, mechanism })
       const changes = batch(TABLE)
       for (const chain of divertChains) changes.flushChain(chain).addRule(chain, rule)
@@ -186,6 +321,9 @@ export class Ruleset {
         return mechanism
       } catch (error) {
         if (!(error instanceof NetlinkError)) throw error
+        if (error.code === 'ENOENT' && changes.stepAt(error.messageIndex)?.startsWith('flush chain')) {
+          throw new KnpError('RULESET', `table inet ${TABLE}: another program removed it while it was installed`)
+        }
         failures.push(error.message)
       }
     }
@@ -206,16 +344,27 @@ export function divertMechanism(netlink: Netlink): QueueMechanism | undefined {
   return last.every((name) => name === 'target') ? 'xt-target' : undefined
 }
 
-/** Takes knp's table down, with all it remembers. Nothing happens where there is none. */
-export async function removeRuleset(): Promise<void> {
+/** Takes knp's table down, with all it remembers. Nothing happens where there is none. `announce` as for `runNft`. */
+export async function removeRuleset(announce?: (portId: number) => () => void): Promise<void> {
   // Declared first: deleting a table that is not there would be an error.
-  await runNft(`table inet ${TABLE} { }\ndelete table inet ${TABLE}\n`)
+  await runNft(`table inet ${TABLE} { }\ndelete table inet ${TABLE}\n`, [], announce)
+}
+
+/** The chains that are not ours: left by an older knp, or put there by another program. */
+function strangersIn(fingerprint: Fingerprint): readonly string[] {
+  const known = new Set(chainNames())
+  const chains = [...fingerprint.keys()].filter((part) => part.startsWith(CHAIN_PART))
+  return chains.map((part) => part.slice(CHAIN_PART.length)).filter((name) => !known.has(name))
 }
 
 function isSameHost(a: HostTraffic | undefined, b: HostTraffic | undefined): boolean {
   if (!a || !b) return a === b
   const text = ({ forwards }: HostTraffic) => forwards.map(formatBlock).join()
   return a.ingress === b.ingress && a.egress === b.egress && text(a) === text(b)
+}
+
+function keyText(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')
 }
 
 function isIPv6(address: Address): boolean {

@@ -59,6 +59,11 @@ export const divertChains = hooks.map(({ name }) => `divert_${name}`)
  */
 const SOURCE_LIMIT = 'limit rate over 10000/second burst 4096 packets'
 
+/** Every chain of the table. */
+export function chainNames(): readonly string[] {
+  return [...ordinaryChains, ...hooks.flatMap(({ name }) => [`before_${name}`, `divert_${name}`, `after_${name}`])]
+}
+
 /** Named counters, in the order of a packet's way. */
 export const counters = ['limited', 'queued', 'allowed', 'denied', 'unanswered'] as const
 

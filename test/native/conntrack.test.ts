@@ -28,6 +28,12 @@ class FakeConntrack implements Netlink {
     this.#failures = failures
   }
 
+  readonly portId = 0
+
+  get(): never {
+    throw new Error('a sweep lists')
+  }
+
   dump(message: NetlinkMessage) {
     this.asked = message
     return this.#connections.map((bytes) => ({

@@ -110,9 +110,11 @@ function fakeNetlink(kernel: { failures?: NetlinkFailure[]; listing?: Uint8Array
     if (kernel.failures) throw new NetlinkError('transaction', kernel.failures)
   }
   return {
+    portId: 0,
     transact,
     check: transact,
     submit: () => kernel.failures ?? [],
+    get: () => kernel.listing?.map(replyOf)[0],
     dump: () => (kernel.listing ?? []).map(replyOf),
     close() {},
   }

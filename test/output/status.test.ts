@@ -27,6 +27,7 @@ const healthy: FirewallStatus = {
     overflows: 0,
     answerErrors: 0,
   },
+  repairs: 0,
   sources: [{ name: 'files policies/', isCurrent: true, syncedAtMs: Date.UTC(2026, 0, 2, 3, 4, 5), notes: [] }],
   problems: [],
   startedAtMs: Date.UTC(2026, 0, 2, 3, 4, 0),
@@ -71,6 +72,7 @@ queue         100, room for 8192
 divert rule   nft queue
 packets       10 queued, 7 allowed, 2 denied, 1 without a verdict
 unreadable    1 (denied)
+repairs       0
 source        files policies/: current, read 2026-01-02T03:04:05.000Z
 `,
   )

@@ -1,0 +1,272 @@
+import { performance } from 'node:perf_hooks'
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { KnpError } from '../errors.ts'
+import { isSystemError, loadAddon, type NativeDatagram, type NativeNetlinkMonitor } from './load.ts'
+import {
+  type AddressLister,
+  type LocalAddress,
+  NETLINK_ROUTE,
+  openAddressLister,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV6_IFADDR,
+  reportsAddresses,
+  sameAddresses,
+} from './local-addresses.ts'
+import { decodeTableEvents } from './table-events.ts'
+
+/** What the thread starts with. */
+export interface KernelWatchData {
+  readonly table: string
+  /** Room in each socket; 0 leaves the system's default. */
+  readonly receiveBufferBytes: number
+  /** One int32 in shared memory: how many orders to deafen or listen have been carried out. */
+  readonly carriedOut: Int32Array<SharedArrayBuffer>
+}
+
+/** A change of the table that is not our own, or several that came together. */
+export interface TableChange {
+  /** Who made the last of them, as the kernel names it; not printable as it is. `undefined` where it is not known. */
+  readonly program: string | undefined
+  /** Elements of a set may be among what was changed. */
+  readonly touchesElements: boolean
+  /** The kernel had to leave events out: what they were is not known. */
+  readonly isLost: boolean
+  /** When the first of them was noticed, in ms on the clock that all threads share (`timeOrigin + now()`). */
+  readonly atMs: number
+}
+
+/** To the thread. */
+export type ToKernelWatch =
+  | { readonly type: 'own'; readonly portId: number }
+  | { readonly type: 'disown'; readonly portId: number }
+  | { readonly type: 'settle'; readonly id: number }
+  | { readonly type: 'deafen' | 'listen' }
+  | { readonly type: 'stop' }
+
+/** From the thread. */
+export type FromKernelWatch =
+  | { readonly type: 'started'; readonly wakeFd: number; readonly addresses: readonly LocalAddress[] }
+  | { readonly type: 'table'; readonly change: TableChange }
+  | { readonly type: 'addresses'; readonly addresses: readonly LocalAddress[] }
+  | { readonly type: 'settled'; readonly id: number }
+  | {
+      readonly type: 'failed'
+      readonly code: KnpError['code']
+      readonly message: string
+      readonly hint: string | undefined
+    }
+
+// linux/netlink.h, linux/netfilter/nfnetlink.h
+const NETLINK_NETFILTER = 12
+const NFNLGRP_NFTABLES = 7
+const subscriptions = [
+  { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES] },
+  { protocol: NETLINK_ROUTE, groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] },
+] as const
+const TABLES = 0
+
+/** A net under lost wake-ups; the thread is woken for every order. */
+const IDLE_TIMEOUT_MS = 1000
+/** Changes that come within this time are one. */
+const TABLE_PAUSE_MS = 1
+/** A transaction reports each rule and element, and its author last: so long a change waits for that end. */
+const TRANSACTION_MS = 20
+/** An address that comes brings routes and others with it, and IPv6 changes its state several times. */
+const ADDRESS_PAUSE_MS = 20
+
+/** `isWhole`: the end of the last one's transaction has come too. */
+type PendingChange = TableChange & { readonly isWhole: boolean }
+
+/** Reads what the kernel reports and says what matters. It blocks in the kernel: no event of this thread's loop runs. */
+class Watcher {
+  readonly #port: MessagePort
+  readonly #data: KernelWatchData
+  readonly #monitor: NativeNetlinkMonitor
+  readonly #lister: AddressLister
+  readonly #ownPorts = new Set<number>()
+  #addresses: readonly LocalAddress[]
+  /** The table has changed and nobody was told yet. */
+  #change: PendingChange | undefined
+  #toldAtMs = 0
+  #addressesChangedAtMs: number | undefined
+
+  constructor(port: MessagePort, data: KernelWatchData) {
+    this.#port = port
+    this.#data = data
+    this.#monitor = openMonitor(data.receiveBufferBytes)
+    // After the subscription: what changes from now on is reported.
+    this.#lister = openAddressLister()
+    this.#addresses = this.#lister.list()
+    this.#post({ type: 'started', wakeFd: this.#monitor.wakeFd, addresses: this.#addresses })
+  }
+
+  /** Returns when told to stop. */
+  run(): void {
+    for (;;) {
+      let datagram = this.#monitor.receive(this.#pauseMs())
+      // Orders come first: a port is announced as our own before anything is changed through it, so the announcement is
+      // here when the change is reported. The datagram comes before orders that ask for what has happened so far.
+      for (let note = receiveMessageOnPort(this.#port); note; note = receiveMessageOnPort(this.#port)) {
+        const order = note.message as ToKernelWatch
+        if (order.type === 'stop') return
+        if (order.type === 'disown' || order.type === 'settle') {
+          if (datagram) this.#take(datagram)
+          datagram = undefined
+          this.#catchUp()
+        }
+        this.#obey(order)
+      }
+      if (datagram) this.#take(datagram)
+      this.#tell()
+    }
+  }
+
+  close(): void {
+    this.#monitor.close()
+    this.#lister.close()
+  }
+
+  #obey(order: ToKernelWatch): void {
+    switch (order.type) {
+      case 'own':
+        this.#ownPorts.add(order.portId)
+        break
+      case 'disown':
+        this.#ownPorts.delete(order.portId)
+        break
+      case 'settle':
+        this.#tellChange()
+        this.#post({ type: 'settled', id: order.id })
+        break
+      case 'deafen':
+      case 'listen':
+        if (order.type === 'deafen') this.#monitor.leave(TABLES, NFNLGRP_NFTABLES)
+        else this.#monitor.join(TABLES, NFNLGRP_NFTABLES)
+        Atomics.add(this.#data.carriedOut, 0, 1)
+        Atomics.notify(this.#data.carriedOut, 0)
+        break
+      case 'stop':
+        break
+    }
+  }
+
+  /**
+   * Takes all that the kernel has reported so far. It reports a transaction before it answers the one who made it, so that
+   * is everything acknowledged before the order was given. Ends with the transaction of a change by others, which is the
+   * answer already: one who changes the table without end does not hold us here.
+   */
+  #catchUp(): void {
+    while (!this.#change?.isWhole) {
+      const datagram = this.#monitor.receive(0)
+      if (datagram === undefined) return
+      this.#take(datagram)
+    }
+  }
+
+  #take({ source, bytes }: NativeDatagram): void {
+    const atMs = performance.timeOrigin + performance.now()
+    if (source !== TABLES) {
+      if (bytes === undefined || reportsAddresses(bytes)) this.#addressesChangedAtMs ??= atMs
+      return
+    }
+    const events = bytes && decodeTableEvents(bytes, this.#data.table, (portId) => this.#ownPorts.has(portId))
+    if (events === undefined) {
+      this.#note({ program: undefined, touchesElements: true, isLost: true, isWhole: true, atMs })
+      return
+    }
+    for (const event of events) {
+      if (event.type === 'change') {
+        const touchesElements = event.isElement
+        this.#note({ program: undefined, touchesElements, isLost: false, isWhole: false, atMs })
+      } else if (this.#change && !this.#change.isWhole) {
+        // Transactions are reported one after another: this one ends the changes before it.
+        this.#change = { ...this.#change, program: event.program, isWhole: true }
+      }
+    }
+  }
+
+  #note(change: PendingChange): void {
+    const earlier = this.#change
+    this.#change = earlier
+      ? {
+          program: earlier.program,
+          touchesElements: earlier.touchesElements || change.touchesElements,
+          isLost: earlier.isLost || change.isLost,
+          isWhole: change.isWhole,
+          atMs: earlier.atMs,
+        }
+      : change
+  }
+
+  /** When there is something to tell, in ms. */
+  #pauseMs(): number {
+    const nowMs = performance.timeOrigin + performance.now()
+    const due = [nowMs + IDLE_TIMEOUT_MS]
+    if (this.#change) due.push(this.#changeDueMs(this.#change))
+    if (this.#addressesChangedAtMs !== undefined) due.push(this.#addressesChangedAtMs + ADDRESS_PAUSE_MS)
+    return Math.max(0, Math.ceil(Math.min(...due) - nowMs))
+  }
+
+  #changeDueMs({ isWhole, atMs }: PendingChange): number {
+    return Math.max(isWhole ? atMs : atMs + TRANSACTION_MS, this.#toldAtMs + TABLE_PAUSE_MS)
+  }
+
+  #tell(): void {
+    const nowMs = performance.timeOrigin + performance.now()
+    if (this.#change && this.#changeDueMs(this.#change) <= nowMs) this.#tellChange()
+    if (this.#addressesChangedAtMs !== undefined && this.#addressesChangedAtMs + ADDRESS_PAUSE_MS <= nowMs) {
+      this.#addressesChangedAtMs = undefined
+      const addresses = this.#lister.list()
+      if (sameAddresses(addresses, this.#addresses)) return
+      this.#addresses = addresses
+      this.#post({ type: 'addresses', addresses })
+    }
+  }
+
+  #tellChange(): void {
+    if (this.#change === undefined) return
+    const { isWhole: _, ...change } = this.#change
+    this.#change = undefined
+    this.#toldAtMs = performance.timeOrigin + performance.now()
+    this.#post({ type: 'table', change })
+  }
+
+  #post(message: FromKernelWatch): void {
+    this.#port.postMessage(message)
+  }
+}
+
+function openMonitor(receiveBufferBytes: number): NativeNetlinkMonitor {
+  const { NetlinkMonitor } = loadAddon()
+  try {
+    return new NetlinkMonitor(subscriptions, receiveBufferBytes)
+  } catch (error) {
+    if (!isSystemError(error)) throw error
+    if (error.code === 'EPERM') {
+      throw new KnpError('PERMISSION', 'kernel notifications: receiving them is not permitted: EPERM', {
+        hint: 'run as root or grant CAP_NET_ADMIN',
+        cause: error,
+      })
+    }
+    throw new KnpError('UNSUPPORTED_HOST', `kernel notifications: the kernel has none: ${error.code}`, {
+      hint: 'load the module: `modprobe nf_tables`',
+      cause: error,
+    })
+  }
+}
+
+const port = parentPort!
+let watcher: Watcher | undefined
+try {
+  watcher = new Watcher(port, workerData as KernelWatchData)
+  watcher.run()
+} catch (error) {
+  const { code, message, hint } =
+    error instanceof KnpError
+      ? error
+      : { code: 'INTERNAL' as const, message: `kernel notifications: ${String(error)}`, hint: undefined }
+  port.postMessage({ type: 'failed', code, message, hint } satisfies FromKernelWatch)
+} finally {
+  watcher?.close()
+}
+port.close()
