@@ -5,7 +5,7 @@ import { KnpError } from './errors.ts'
 import { sweepMarks } from './native/conntrack.ts'
 import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
 import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
-import { readQueueStatistics } from './native/queue-statistics.ts'
+import { loadQueues, readQueueStatistics } from './native/queue-statistics.ts'
 import { nftVersion, runNft } from './ruleset/nft.ts'
 import { divertMechanism } from './ruleset/ruleset.ts'
 import { objectsText, rulesText, TABLE } from './ruleset/text.ts'
@@ -31,7 +31,7 @@ export async function examineHost(): Promise<Finding[]> {
     findings.push(
       await checkRules(),
       checkDivert(netlink),
-      checkQueues(),
+      checkQueues(netlink),
       checkConntrack(netlink),
       checkOwnTable(netlink),
     )
@@ -140,8 +140,9 @@ function probeDivert(mechanism: QueueMechanism) {
   return batch(PROBE).addTable().addChain('probe').addRule('probe', rule)
 }
 
-function checkQueues(): Finding {
+function checkQueues(netlink: Netlink): Finding {
   const check = 'queues'
+  loadQueues(netlink)
   const queues = readQueueStatistics()
   if (queues) {
     const bound = queues.map(({ queue, portId }) => `${queue} is bound by port ${portId}`)
