@@ -24,12 +24,15 @@ export const sets = {
 } as const
 
 /**
- * Hooks at which packets are decided. Priorities: behind Service DNAT (prerouting, -100 and earlier at this point),
- * before filter rules; masquerade happens in postrouting, after all of them.
+ * Hooks at which packets are decided. Priorities: behind Service DNAT (prerouting, -100 and earlier at this point; output,
+ * -100); masquerade happens in postrouting, after all of them. IPVS takes packets to its services out of input (98, 99) and
+ * sends them to a pod through output: they are decided there, so input is looked at behind it.
  */
 const hooks = [
-  { name: 'forward', priority: -160 },
-  { name: 'input', priority: -160 },
+  { name: 'forward', priority: -160, afterType: 'filter' },
+  { name: 'input', priority: 110, afterType: 'filter' },
+  // A mark that changes here has the packet routed again: so it must be when the mark is what it was.
+  { name: 'output', priority: -10, afterType: 'route' },
 ] as const
 
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
@@ -52,11 +55,11 @@ export function objectsText(): string {
     `  set ${sets.current} { type mark; }`,
     ...ordinaryChains.map((name) => `  chain ${name} { }`),
   ]
-  for (const { name, priority } of hooks) {
+  for (const { name, priority, afterType } of hooks) {
     lines.push(
       `  chain before_${name} { type filter hook ${name} priority ${priority}; policy accept; }`,
       `  chain divert_${name} { type filter hook ${name} priority ${priority + 10}; policy accept; }`,
-      `  chain after_${name} { type filter hook ${name} priority ${priority + 20}; policy accept; }`,
+      `  chain after_${name} { type ${afterType} hook ${name} priority ${priority + 20}; policy accept; }`,
     )
   }
   return `${[...lines, '}'].join('\n')}\n`
@@ -88,6 +91,7 @@ function* chainRules({
     reply,
     either,
     related,
+    forwarded,
     allowed,
     denied,
     stampMask,
@@ -129,10 +133,10 @@ function* chainRules({
       'counter name queued',
       ask(queued),
       `ct direction reply ${ask(reply)}`,
-      `ct state related meta l4proto { icmp, ipv6-icmp } ${ask(related)} accept`,
+      `ct state related meta l4proto { icmp, ipv6-icmp } ${ask(related)} return`,
       // Nobody knows which end began these.
-      `ct state { invalid, untracked } ${ask(either)} accept`,
-      `ct state new ${isNoBeginning} ${ask(either)} accept`,
+      `ct state { invalid, untracked } ${ask(either)} return`,
+      `ct state new ${isNoBeginning} ${ask(either)} return`,
       `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)} ${isNoBeginning} ${ask(either)}`,
     ],
   ]
@@ -157,8 +161,19 @@ function* chainRules({
     ],
   ]
   yield ['unanswered', ['counter name unanswered', onFailure === 'closed' ? `${clear} drop` : `${clear} accept`]]
+  yield ['before_forward', ['jump before']]
+  yield ['before_input', ['jump before']]
+  yield [
+    'before_output',
+    [
+      `meta mark & ${mask(packetMask)} != 0 ${clear}`,
+      // What this machine sends itself is not judged here.
+      'fib saddr type local accept',
+      'jump before',
+      `meta mark & ${mask(queued)} != 0 ${ask(forwarded)}`,
+    ],
+  ]
   for (const { name } of hooks) {
-    yield [`before_${name}`, ['jump before']]
     yield [`after_${name}`, [`meta mark & ${mask(packetMask)} != 0 goto after`]]
   }
 }
