@@ -26,6 +26,12 @@ fi
 
 # npm writes this file last: older than the lock file means an install that is out of date.
 if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+  # npm empties the folder before it fills it, also one that a link leads to and others use.
+  if [ -L node_modules ]; then
+    echo "setup: node_modules is a link to $(readlink node_modules), and out of date for this package-lock.json" >&2
+    echo 'setup: run `npm ci` where it leads to, or remove the link, then run this again' >&2
+    exit 5
+  fi
   echo 'setup: installing npm packages (half a minute)' >&2
   npm ci --no-audit --no-fund --loglevel=error >&2
   # The test runner as .taprc wants it: without its TypeScript plugin.

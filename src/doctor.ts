@@ -7,7 +7,7 @@ import { KnpError } from './errors.ts'
 import { sweepMarks } from './native/conntrack.ts'
 import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
 import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
-import { readQueueStatistics } from './native/queue-statistics.ts'
+import { loadQueues, readQueueStatistics } from './native/queue-statistics.ts'
 import { defaultFailsafe } from './ruleset/failsafe.ts'
 import { listRuleset, nftVersion, runNft } from './ruleset/nft.ts'
 import { divertMechanism } from './ruleset/ruleset.ts'
@@ -37,7 +37,7 @@ export async function examineHost(marks: MarkLayout = defaultMarks, queue = 100)
     findings.push(
       await checkRules(),
       checkDivert(netlink),
-      checkQueues(),
+      checkQueues(netlink),
       checkConntrack(netlink),
       checkOwnTable(netlink),
       ...(await checkOthers(marks, queue)),
@@ -148,8 +148,9 @@ function probeDivert(mechanism: QueueMechanism) {
   return batch(PROBE).addTable().addChain('probe').addRule('probe', rule)
 }
 
-function checkQueues(): Finding {
+function checkQueues(netlink: Netlink): Finding {
   const check = 'queues'
+  loadQueues(netlink)
   const queues = readQueueStatistics()
   if (queues) {
     const bound = queues.map(({ queue, portId }) => `${queue} is bound by port ${portId}`)

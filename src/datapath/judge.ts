@@ -38,7 +38,7 @@ export class PacketJudge {
   /**
    * @param bytes holds the packet from `start`, `captured` bytes of `length`
    * @param family 4 or 6, as the kernel says
-   * @param hook netfilter hook number
+   * @param at netfilter hook number
    * @param mark the packet's mark, with the question
    * @returns the mark to answer with
    */
@@ -48,11 +48,14 @@ export class PacketJudge {
     captured: number,
     length: number,
     family: number,
-    hook: number,
+    at: number,
     mark: number,
   ): number {
     const decoder = this.#decoder
     const marks = this.#marks
+    const isForwarded = (mark & marks.forwarded) !== 0
+    // At output it would be taken for the node's own.
+    const hook = isForwarded ? HOOK_FORWARD : at
     this.outcome = outcomes.UNREADABLE
     if (decoder.decode(bytes, start, captured, length, family) !== packetProblems.NONE) return this.denial(mark)
     const isReply = (mark & marks.reply) !== 0
@@ -65,7 +68,8 @@ export class PacketJudge {
         this.#decide(isReply ? mirrored(hook) : hook) || (hook === HOOK_OUTPUT && this.#decide(HOOK_FORWARD))
       return isAllowed ? this.#allow(mark, NO_STAMP) : this.#deny(mark)
     }
-    if ((mark & marks.either) !== 0) return this.#judgeEither(isReply, hook, mark)
+    // IPVS hides connections from conntrack, unless net.ipv4.vs.conntrack is 1; what it sends on is the client's all the same.
+    if ((mark & marks.either) !== 0 && !isForwarded) return this.#judgeEither(isReply, hook, mark)
     if (isReply) decoder.reverse()
     return this.#decide(isReply ? mirrored(hook) : hook) ? this.#allow(mark, this.#stamp) : this.#deny(mark)
   }

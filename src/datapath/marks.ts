@@ -14,6 +14,8 @@ export interface MarkLayout {
   readonly either: number
   /** An ICMP error about a connection: judged by the packet that it quotes. */
   readonly related: number
+  /** The packet passes output and comes from elsewhere: IPVS sends it on, from a client to a server. */
+  readonly forwarded: number
   readonly allowed: number
   readonly denied: number
   /** The bits of an answer that hold its stamp. */
@@ -58,6 +60,7 @@ export function layoutMarks(packetMask: number, connectionMask: number): MarkLay
     reply: bit(1),
     either: bit(2),
     related: bit(4),
+    forwarded: bit(8),
     allowed: bit(0x10),
     denied: bit(0x20),
     stampMask: bit(0x0f),

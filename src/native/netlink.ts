@@ -23,6 +23,7 @@ export const MAX_ATTRIBUTE_BYTES = 0xffff - ATTRIBUTE_HEADER_BYTES
 
 // linux/netfilter/nfnetlink.h
 export const NFNL_SUBSYS_CTNETLINK = 1
+export const NFNL_SUBSYS_QUEUE = 3
 export const NFNL_SUBSYS_NFTABLES = 10
 const NFNL_MSG_BATCH_BEGIN = 0x10
 const NFNL_MSG_BATCH_END = 0x11

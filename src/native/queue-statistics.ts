@@ -1,6 +1,14 @@
 import { readFileSync } from 'node:fs'
+import { AttributeWriter, type Netlink, NFNL_SUBSYS_QUEUE } from './netlink.ts'
 
 const path = '/proc/net/netfilter/nfnetlink_queue'
+// linux/netfilter/nfnetlink_queue.h
+const NFQNL_MSG_CONFIG = 2
+const NFQA_CFG_CMD = 1
+const NFQNL_CFG_CMD_PF_UNBIND = 4
+const COMMAND_BYTES = 4
+const AF_UNSPEC = 0
+
 const copyModes = ['none', 'meta', 'packet'] as const
 
 /** One bound queue of this network namespace, as the kernel counts it. */
@@ -56,4 +64,15 @@ export function readQueueStatistics(): readonly QueueStatistics[] | undefined {
   } catch {
     return undefined
   }
+}
+
+/**
+ * Has the kernel load its packet queues, which distributions build as a module: it does so when they are first spoken to.
+ * The command does nothing else since kernel 3.8. Where there is no such module, nothing happens.
+ */
+export function loadQueues(netlink: Netlink): void {
+  const command = new Uint8Array(COMMAND_BYTES)
+  command[0] = NFQNL_CFG_CMD_PF_UNBIND
+  const attributes = new AttributeWriter().data(NFQA_CFG_CMD, command).finish()
+  netlink.submit([{ type: (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG, flags: 0, family: AF_UNSPEC, attributes }])
 }

@@ -38,15 +38,16 @@ export const sets = {
 } as const
 
 /**
- * Hooks at which packets are decided. Priorities: behind Service DNAT (prerouting, -100 and earlier at this point),
- * before filter rules; masquerade happens in postrouting, after all of them.
+ * Hooks at which packets are decided. Priorities: behind Service DNAT (prerouting, -100 and earlier at this point; output,
+ * -100); masquerade happens in postrouting, after all of them. IPVS takes packets to its services out of input (98, 99) and
+ * sends them to a pod through output: they are decided there, so input is looked at behind it.
  */
 const hooks = [
-  { name: 'forward', type: 'filter', priority: -160 },
-  { name: 'input', type: 'filter', priority: -160 },
+  { name: 'forward', priority: -160, afterType: 'filter' },
+  { name: 'input', priority: 110, afterType: 'filter' },
   // Behind OUTPUT DNAT (-100). An answer's mark makes the kernel route again; `route`, at the end, does so with our bits
   // cleared, so that the packet leaves as it would without us.
-  { name: 'output', type: 'route', priority: -10 },
+  { name: 'output', priority: -10, afterType: 'route' },
 ] as const
 
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
@@ -84,11 +85,11 @@ export function objectsText(): string {
     '  set sources6 { type ipv6_addr; flags dynamic; size 65536; timeout 10s; }',
     ...ordinaryChains.map((name) => `  chain ${name} { }`),
   ]
-  for (const { name, type, priority } of hooks) {
+  for (const { name, priority, afterType } of hooks) {
     lines.push(
       `  chain before_${name} { type filter hook ${name} priority ${priority}; policy accept; }`,
       `  chain divert_${name} { type filter hook ${name} priority ${priority + 10}; policy accept; }`,
-      `  chain after_${name} { type ${type} hook ${name} priority ${priority + 20}; policy accept; }`,
+      `  chain after_${name} { type ${afterType} hook ${name} priority ${priority + 20}; policy accept; }`,
     )
   }
   return `${[...lines, '}'].join('\n')}\n`
@@ -130,6 +131,7 @@ function* chainRules({
     reply,
     either,
     related,
+    forwarded,
     allowed,
     denied,
     stampMask,
@@ -178,14 +180,12 @@ function* chainRules({
       'counter name queued',
       ask(queued),
       `ct direction reply ${ask(reply)}`,
-      `ct state related meta l4proto { icmp, ipv6-icmp } ${ask(related)} accept`,
+      `ct state related meta l4proto { icmp, ipv6-icmp } ${ask(related)} return`,
       // Nobody knows which end began these. Invalid packets of other protocols are malformed: judged as they stand, so
       // that a wrong checksum does not make an answer of them.
-      `ct state untracked ${ask(either)} accept`,
-      `ct state { invalid, new } ${isNoBeginning} ${ask(either)} accept`,
+      `ct state untracked ${ask(either)} return`,
+      `ct state { invalid, new } ${isNoBeginning} ${ask(either)} return`,
       `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)} ${isNoBeginning} ${ask(either)}`,
-      // Nothing behind the jump that led here has a say any more.
-      'accept',
     ],
   ]
   const isAnswer = `meta mark & ${mask(queued | allowed | denied)} ==`
@@ -209,12 +209,24 @@ function* chainRules({
     ],
   ]
   yield ['unanswered', ['counter name unanswered', onFailure === 'closed' ? `${clear} drop` : `${clear} accept`]]
-  yield ['before_forward', ['jump prepare', 'jump subjects', ...forwardRules(host?.forwards ?? [])]]
+  const isHostJudged = host?.ingress || host?.egress
+  const isQueued = `meta mark & ${mask(queued)} != 0`
   yield [
-    'before_input',
-    ['jump prepare', ...(host?.ingress || host?.egress ? hostRules('input', failsafe) : ['jump subjects'])],
+    'before_forward',
+    ['jump prepare', 'jump subjects', `${isQueued} accept`, ...forwardRules(host?.forwards ?? [])],
   ]
-  yield ['before_output', host?.ingress || host?.egress ? ['jump prepare', ...hostRules('output', failsafe)] : []]
+  yield ['before_input', ['jump prepare', ...(isHostJudged ? hostRules('input', failsafe) : ['jump subjects'])]]
+  yield [
+    'before_output',
+    [
+      'jump prepare',
+      // What comes from elsewhere is IPVS's to a pod. What this machine sends itself is judged as the host's only.
+      'fib saddr type != local jump subjects',
+      `${isQueued} ${ask(forwarded)} accept`,
+      'fib saddr type != local accept',
+      ...(isHostJudged ? hostRules('output', failsafe) : []),
+    ],
+  ]
   for (const { name } of hooks) yield [`after_${name}`, [`meta mark & ${mask(packetMask)} != 0 goto after`]]
 }
 

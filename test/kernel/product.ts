@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { ask } from '../../src/control/socket.ts'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import type { ExecResult, Network } from '../../src/lab/network.ts'
+import { slow } from '../slow.ts'
 
 const program = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
 
@@ -21,8 +22,9 @@ export function knp(args: readonly string[], env: Readonly<Record<string, string
 export const skip: string | false =
   process.geteuid?.() === 0 || process.env.CI ? false : 'needs root: makes network namespaces'
 
-const START_TIMEOUT_MS = 20_000
-const CHANGE_TIMEOUT_MS = 10_000
+const START_TIMEOUT_MS = 20_000 * slow
+const CHANGE_TIMEOUT_MS = 10_000 * slow
+const COMMAND_TIMEOUT_MS = 10_000 * slow
 
 /** A folder of manifests. */
 export interface Policies {
@@ -143,7 +145,8 @@ export class Product {
 
   /** `knp status` as a person runs it. */
   statusCommand(...args: readonly string[]): Promise<ExecResult> {
-    return this.#network.exec(this.#network.router, knp(['status', '--control-socket', this.#socket, ...args]))
+    const argv = knp(['status', '--control-socket', this.#socket, ...args])
+    return this.#network.exec(this.#network.router, argv, { timeoutMs: COMMAND_TIMEOUT_MS })
   }
 
   /** Makes a change and waits until the generation that it brings is in force. Answers how long that took, in ms. */

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import type { Network } from '../../src/lab/network.ts'
 
 const program = fileURLToPath(new URL('../../build/tools/raw', import.meta.url))
+const sctpProgram = fileURLToPath(new URL('../../build/tools/sctp', import.meta.url))
 const source = fileURLToPath(new URL('.', import.meta.url))
 
 let built: Promise<string> | undefined
@@ -14,6 +15,12 @@ let built: Promise<string> | undefined
 export function rawTool(): Promise<string> {
   built ??= promisify(execFile)('make', ['-s', '-C', source]).then(() => program)
   return built
+}
+
+/** Path of the tool for SCTP associations, likewise. */
+export async function sctpTool(): Promise<string> {
+  await rawTool()
+  return sctpProgram
 }
 
 export interface PingOptions {

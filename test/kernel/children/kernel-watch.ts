@@ -122,7 +122,7 @@ t.test('each change by another program is reported with its name, and seen', asy
     [() => 'delete table inet knp', 'table', false],
     [() => 'flush table inet knp', /^chain after,/, false],
     [() => `delete rule inet knp judge handle ${handle('judge')}`, 'chain judge', false],
-    [() => 'add rule inet knp prepare accept', 'chain before', false],
+    [() => 'add rule inet knp prepare accept', 'chain prepare', false],
     [() => 'insert rule inet knp before_input accept', 'chain before_input', false],
     [() => 'flush chain inet knp divert_forward', 'chain divert_forward', false],
     [() => 'flush chain inet knp after_input\ndelete chain inet knp after_input', 'chain after_input', false],
@@ -204,7 +204,7 @@ t.test('a change by others beside a large one of our own is noticed', async (t) 
   })
   t.ok((await kernel.settle()) > 0)
   t.match(changes[0], { isLost: true, touchesElements: true })
-  t.same(ruleset.examine('rules'), ['chain before'])
+  t.same(ruleset.examine('rules'), ['chain prepare'])
 })
 
 t.test('a change in the middle of an install', async (t) => {

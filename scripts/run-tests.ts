@@ -1,0 +1,5 @@
+// Runs test files one after the other in this process and prints one TAP document: where every process costs seconds.
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+
+for (const file of process.argv.slice(2)) await import(pathToFileURL(resolve(file)).href)
