@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
@@ -7,22 +5,21 @@ import { PacketThread } from './datapath/thread.ts'
 import { type CompiledPolicy, compile, formatBlock, type Snapshot } from './engine/index.ts'
 import { refName } from './engine/objects.ts'
 import { policyKinds } from './engine/pipeline.ts'
-import { KnpError } from './errors.ts'
 import type { FirewallStatus } from './firewall-status.ts'
+import { type KeptConnection, requireKept } from './kept-connection.ts'
 import { claimNamespace } from './native/claim.ts'
 import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
+import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
 import { RepairPacer } from './ruleset/repair-pacer.ts'
 import { Ruleset, type Wanted } from './ruleset/ruleset.ts'
 import { type OnFailure, TABLE } from './ruleset/text.ts'
-import { FilesSource } from './sources/files.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Delta, Source } from './sources/source.ts'
-import { type KeptConnection, requireKept } from './trial.ts'
 
 export interface FirewallOptions {
   readonly sources: readonly Source[]
@@ -50,13 +47,6 @@ export type FirewallEvent =
       readonly goneMs: number
     }
 
-/** Policies on trial that are in force. */
-export interface PendingTrial {
-  readonly folder: string
-  readonly endsAtMs: number
-  readonly generation: number
-}
-
 /** Bytes of each packet that are copied to userspace: all headers that can be, extension headers included. */
 const COPY_BYTES = 512
 const BATCH_PACKETS = 256
@@ -64,8 +54,6 @@ const RECEIVE_BUFFER_BYTES = 8 << 20
 /** How often the kernel is asked whether our rules are still there, also when it has reported no change. */
 const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
-/** What is in force so long is saved for the next start. */
-const SAVE_INTERVAL_MS = 500
 /** How many changed parts of the table a message names. */
 const NAMED_PARTS = 3
 
@@ -87,9 +75,7 @@ export class Firewall {
   readonly #lastGood: LastGood
   /** When the picture of a source that could not be read at the start was saved. */
   readonly #restoredFromMs: number | undefined
-  #saving: Promise<void> = Promise.resolve()
-  #isSaveDue = false
-  #saveProblem: string | undefined
+  readonly #trial: PolicyTrial
   readonly #ruleset: Ruleset
   readonly #thread: PacketThread
   readonly #watch: KernelWatch
@@ -102,7 +88,6 @@ export class Firewall {
   #compiled: CompiledPolicy
   #stamp = FIRST_STAMP
   #isStale = false
-  #trial: { readonly folder: string; readonly endsAtMs: number; readonly timer: NodeJS.Timeout } | undefined
   #work: Promise<void> = Promise.resolve()
   /** Work was asked for that has not begun. */
   #isScheduled = false
@@ -122,7 +107,7 @@ export class Firewall {
    */
   static async start(options: FirewallOptions): Promise<Firewall> {
     const store = new ObjectStore(options.nodeName)
-    const lastGood = new LastGood(options.stateDir)
+    const lastGood = new LastGood(options.stateDir, (message) => options.observe({ type: 'problem', message }))
     const abort = new AbortController()
     const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
@@ -212,6 +197,17 @@ export class Firewall {
     this.#options = parts.options
     this.#store = parts.store
     this.#lastGood = parts.lastGood
+    const { sources, stateDir, observe } = parts.options
+    this.#trial = new PolicyTrial({
+      store: parts.store,
+      sources,
+      stateDir,
+      bringIntoForce: () => {
+        this.refresh()
+        return this.settled()
+      },
+      onExpiry: (message) => observe({ type: 'problem', message }),
+    })
     this.#restoredFromMs = parts.restoredFromMs
     this.#abort = parts.abort
     this.#snapshot = parts.snapshot
@@ -222,7 +218,7 @@ export class Firewall {
     this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
     this.#check = setInterval(() => this.#checkRuleset(), CHECK_INTERVAL_MS)
-    this.#save()
+    this.#keepPicture()
   }
 
   /** The picture has changed: compiles it and brings it into force; changes that come meanwhile are taken together. */
@@ -236,86 +232,26 @@ export class Firewall {
     await this.#work
   }
 
-  /**
-   * Puts the manifests of a folder in the place of the first source that has files, until confirmed; after `confirmMs` they
-   * go back by themselves. A restart goes back too: nothing is written before `confirm`. Resolves when they are in force.
-   * Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE, USAGE, LOCKED_OUT.
-   */
-  async apply(folder: string, confirmMs: number, kept: KeptConnection | undefined): Promise<PendingTrial> {
-    const source = this.#writableSource()
-    const trial = new FilesSource(folder)
-    await trial.read()
-    const { objects } = trial
-    this.#endTrial()
-    this.#store.beginTrial(source.name, objects)
-    try {
-      if (kept) requireKept(kept, compile(this.#store.snapshot(), policyKinds), this.#options.failsafe)
-    } catch (error) {
-      this.#store.endTrial()
-      throw error
-    }
-    const timer = setTimeout(() => {
-      this.#options.observe({
-        type: 'problem',
-        message: `${folder} was not confirmed in time: the former policies are in force again`,
-      })
-      this.#endTrial()
-    }, confirmMs)
-    this.#trial = { folder, endsAtMs: Date.now() + confirmMs, timer }
-    this.refresh()
-    await this.settled()
-    return { folder, endsAtMs: this.#trial.endsAtMs, generation: this.#compiled.generation.number }
+  /** Policies on trial: see `PolicyTrial`. Those that would cut `kept` are refused with KnpError LOCKED_OUT. */
+  async apply(
+    folder: string,
+    confirmMs: number,
+    kept: KeptConnection | undefined,
+  ): Promise<PendingTrial & { readonly generation: number }> {
+    const trial = await this.#trial.begin(folder, confirmMs, (picture) => {
+      if (kept) requireKept(kept, compile(picture, policyKinds), this.#options.failsafe)
+    })
+    return { ...trial, generation: this.#compiled.generation.number }
   }
 
-  /** Keeps what is on trial: its files become the source's own. Throws KnpError NOTHING_PENDING. */
-  async confirm(): Promise<{ readonly folder: string }> {
-    if (!this.#trial)
-      throw new KnpError('NOTHING_PENDING', 'nothing waits to be confirmed', {
-        hint: 'it may have gone back already; see `knp status`',
-      })
-    const { folder } = this.#trial
-    await this.#replaceFiles(folder)
-    this.#endTrial()
-    await this.settled()
-    return { folder }
+  /** Keeps what is on trial. Throws KnpError NOTHING_PENDING. */
+  confirm(): ReturnType<PolicyTrial['confirm']> {
+    return this.#trial.confirm()
   }
 
-  /** Ends a trial at once, or else goes back to what the last confirmation replaced. Throws KnpError NOTHING_PENDING. */
-  async rollback(): Promise<{ readonly undone: 'trial' | 'confirmed' }> {
-    const wasTrial = this.#trial !== undefined
-    if (!wasTrial) {
-      const former = this.#formerFolder()
-      if (!existsSync(former))
-        throw new KnpError('NOTHING_PENDING', 'there is nothing to go back to', {
-          hint: 'only what `knp confirm` replaced can be brought back',
-        })
-      await this.#replaceFiles(former)
-    }
-    this.#endTrial()
-    await this.settled()
-    return { undone: wasTrial ? 'trial' : 'confirmed' }
-  }
-
-  #writableSource(): Source {
-    const source = this.#options.sources.find(({ folder }) => folder !== undefined)
-    if (!source) throw new KnpError('USAGE', 'no source of the running firewall has files')
-    return source
-  }
-
-  #formerFolder(): string {
-    return join(this.#options.stateDir, 'former-policies')
-  }
-
-  async #replaceFiles(folder: string): Promise<void> {
-    const source = this.#writableSource()
-    this.#store.apply(source.name, await source.folder!.replace(folder, this.#formerFolder()))
-  }
-
-  #endTrial(): void {
-    clearTimeout(this.#trial?.timer)
-    this.#trial = undefined
-    this.#store.endTrial()
-    this.refresh()
+  /** Goes back to the former policies. Throws KnpError NOTHING_PENDING. */
+  rollback(): ReturnType<PolicyTrial['rollback']> {
+    return this.#trial.rollback()
   }
 
   status(): FirewallStatus {
@@ -328,7 +264,7 @@ export class Firewall {
     const statistics = readQueueStatistics()?.find(({ queue }) => queue === options.queueNumber)
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
     if (this.#problem !== undefined) problems.push(this.#problem)
-    if (this.#saveProblem !== undefined) problems.push(this.#saveProblem)
+    if (this.#lastGood.problem !== undefined) problems.push(this.#lastGood.problem)
     if (this.#watchProblem !== undefined) problems.push(this.#watchProblem)
     const excess = this.#pacer.excess(clockMs())
     if (excess > 0) problems.push(this.#excessMessage(excess))
@@ -368,7 +304,7 @@ export class Firewall {
       repairs: this.#repairs,
       sources,
       problems,
-      ...(this.#trial && { trial: { folder: this.#trial.folder, endsAtMs: this.#trial.endsAtMs } }),
+      ...(this.#trial.pending && { trial: this.#trial.pending }),
       ...(this.#restoredFromMs !== undefined && { restoredFromMs: this.#restoredFromMs }),
       startedAtMs: this.#startedAtMs,
     }
@@ -381,9 +317,9 @@ export class Firewall {
   async stop(): Promise<void> {
     this.#abort.abort()
     clearInterval(this.#check)
-    clearTimeout(this.#trial?.timer)
+    this.#trial.stop()
     await this.#work
-    await this.#saving
+    await this.#lastGood.settled()
     if (this.#options.onFailure === 'open') await this.#ruleset.remove()
     await this.#watch.stop()
     await this.#thread.stop()
@@ -402,25 +338,11 @@ export class Firewall {
     this.#stamp = stamp
     await this.#ruleset.update(wantedBy(compiled, stamp))
     this.#options.observe({ type: 'applied', status: this.status() })
-    this.#save()
+    this.#keepPicture()
   }
 
-  /** Keeps the picture in force for the next start, seldom enough to leave the disk alone; one that refuses stops nothing. */
-  #save(): void {
-    if (this.#isSaveDue) return
-    this.#isSaveDue = true
-    this.#saving = this.#saving.then(async () => {
-      await sleep(SAVE_INTERVAL_MS, undefined, { signal: this.#abort.signal }).catch(() => {}) // at the end at once
-      this.#isSaveDue = false
-      try {
-        await this.#lastGood.save(this.#store.picture())
-        this.#saveProblem = undefined
-      } catch (error) {
-        const message = `${this.#options.stateDir}: the picture in force cannot be saved for the next start: ${(error as Error).message}`
-        if (message !== this.#saveProblem) this.#options.observe({ type: 'problem', message })
-        this.#saveProblem = message
-      }
-    })
+  #keepPicture(): void {
+    this.#lastGood.keep(() => this.#store.picture(), this.#abort.signal)
   }
 
   /** The net under what the kernel reports; tries again what has failed. */

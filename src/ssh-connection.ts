@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import type { KeptConnection } from './trial.ts'
+import type { KeptConnection } from './kept-connection.ts'
 
 /**
  * The SSH connection that this process was started over; `undefined` where it was not. sudo takes the variable away, so

@@ -4,7 +4,7 @@ import { KnpCommand } from '../command.ts'
 import { findControlSocket } from '../config.ts'
 import { ask } from '../control/socket.ts'
 import { parseDuration } from '../duration.ts'
-import type { PendingTrial } from '../firewall.ts'
+import type { Firewall } from '../firewall.ts'
 import { runFlags } from '../run-flags.ts'
 import { findSshConnection } from '../ssh-connection.ts'
 
@@ -44,7 +44,7 @@ export default class Apply extends KnpCommand {
       folder,
       confirmMs,
       ...(kept && { kept }),
-    })) as PendingTrial
+    })) as Awaited<ReturnType<Firewall['apply']>>
     const until = new Date(trial.endsAtMs).toISOString()
     this.finish(
       { schema: 'knp.apply/v1', ...trial, endsAt: until },

@@ -4,12 +4,12 @@ import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
 import { type ControlMethods, ControlServer, findGroup } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
+import type { KeptConnection } from '../kept-connection.ts'
 import { configJson, formatConfig } from '../output/config.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
 import { runFlags } from '../run-flags.ts'
 import { FilesSource } from '../sources/files.ts'
 import type { SourceHealth } from '../sources/source.ts'
-import type { KeptConnection } from '../trial.ts'
 
 export default class Run extends KnpCommand {
   static override summary = 'The firewall, in the foreground'

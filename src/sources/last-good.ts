@@ -1,5 +1,6 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import type { PolicyObject } from './source.ts'
 
 /** The objects of each source, by its name. */
@@ -12,6 +13,7 @@ export interface SavedPicture {
 }
 
 const FORMAT = 1
+const SAVE_INTERVAL_MS = 500
 const FILE = 'last-good.json'
 
 /**
@@ -20,10 +22,49 @@ const FILE = 'last-good.json'
  */
 export class LastGood {
   readonly #folder: string
+  readonly #onProblem: (message: string) => void
+  #saving: Promise<void> = Promise.resolve()
+  #isDue = false
+  #problem: string | undefined
 
-  /** @param folder knp's state directory; made, for root alone, when something is saved */
-  constructor(folder: string) {
+  /**
+   * @param folder knp's state directory; made, for root alone, when something is saved
+   * @param onProblem told when `keep` cannot save, once for each reason
+   */
+  constructor(folder: string, onProblem: (message: string) => void = () => {}) {
     this.#folder = folder
+    this.#onProblem = onProblem
+  }
+
+  /** Why the last `keep` saved nothing. */
+  get problem(): string | undefined {
+    return this.#problem
+  }
+
+  /**
+   * Saves a picture soon, seldom enough to leave the disk alone: of the calls of half a second the first one's picture is
+   * asked for at the end. At once when the signal aborts. A disk that refuses stops nothing.
+   */
+  keep(picture: () => Picture, signal: AbortSignal): void {
+    if (this.#isDue) return
+    this.#isDue = true
+    this.#saving = this.#saving.then(async () => {
+      await setTimeout(SAVE_INTERVAL_MS, undefined, { signal }).catch(() => {})
+      this.#isDue = false
+      try {
+        await this.save(picture())
+        this.#problem = undefined
+      } catch (error) {
+        const message = `${this.#folder}: the picture in force cannot be saved for the next start: ${(error as Error).message}`
+        if (message !== this.#problem) this.#onProblem(message)
+        this.#problem = message
+      }
+    })
+  }
+
+  /** Resolves when what `keep` was asked for is done. */
+  settled(): Promise<void> {
+    return this.#saving
   }
 
   /** `undefined` where nothing is saved, or what is saved is of another version or damaged. */

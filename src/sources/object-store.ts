@@ -39,6 +39,17 @@ export class ObjectStore {
     this.#trial = { source, objects: new Map(objects.map((object) => [objectKey(object), object])) }
   }
 
+  /** The picture as it would be with other objects in one source's place; nothing changes. */
+  snapshotWith(source: string, objects: readonly PolicyObject[]): Snapshot {
+    const former = this.#trial
+    this.beginTrial(source, objects)
+    try {
+      return this.snapshot()
+    } finally {
+      this.#trial = former
+    }
+  }
+
   endTrial(): void {
     this.#trial = undefined
   }
