@@ -369,7 +369,7 @@ export class Firewall {
       sources,
       problems,
       ...(this.#trial && { trial: { folder: this.#trial.folder, endsAtMs: this.#trial.endsAtMs } }),
-      ...(this.#restoredFromMs !== undefined && { restoredFromMs: this.#restoredFromMs }),
+      ...(this.#restoredFromMs !== undefined && this.#store.hasRestored && { restoredFromMs: this.#restoredFromMs }),
       startedAtMs: this.#startedAtMs,
     }
   }
