@@ -221,7 +221,7 @@ export class Firewall {
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
-    this.#check = setInterval(() => this.#checkRuleset(), CHECK_INTERVAL_MS)
+    this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#save()
   }
 
@@ -405,7 +405,10 @@ export class Firewall {
     this.#save()
   }
 
-  /** Keeps the picture in force for the next start, seldom enough to leave the disk alone; one that refuses stops nothing. */
+  /**
+   * Keeps the picture in force for the next start, seldom enough to leave the disk alone. A disk that refuses stops nothing,
+   * and is asked again at the next check.
+   */
   #save(): void {
     if (this.#isSaveDue) return
     this.#isSaveDue = true
@@ -424,7 +427,8 @@ export class Firewall {
   }
 
   /** The net under what the kernel reports; tries again what has failed. */
-  #checkRuleset(): void {
+  #checkAgain(): void {
+    if (this.#saveProblem !== undefined) this.#save()
     if (this.#isWorking) return
     this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })
   }
