@@ -40,7 +40,7 @@ export interface FirewallStatus {
   readonly problems: readonly string[]
   /** Policies that go back by themselves unless confirmed before then. */
   readonly trial?: { readonly folder: string; readonly endsAtMs: number }
-  /** When the picture was saved that stands for a source that could not be read at the start. */
+  /** When the picture was saved that stands for a source that could not be read since the start. */
   readonly restoredFromMs?: number
   readonly startedAtMs: number
 }

@@ -217,7 +217,7 @@ export class Firewall {
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
     this.failure = parts.thread.failure
-    this.#check = setInterval(() => this.#checkRuleset(), CHECK_INTERVAL_MS)
+    this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
   }
 
@@ -305,7 +305,7 @@ export class Firewall {
       sources,
       problems,
       ...(this.#trial.pending && { trial: this.#trial.pending }),
-      ...(this.#restoredFromMs !== undefined && { restoredFromMs: this.#restoredFromMs }),
+      ...(this.#restoredFromMs !== undefined && this.#store.hasRestored && { restoredFromMs: this.#restoredFromMs }),
       startedAtMs: this.#startedAtMs,
     }
   }
@@ -346,7 +346,8 @@ export class Firewall {
   }
 
   /** The net under what the kernel reports; tries again what has failed. */
-  #checkRuleset(): void {
+  #checkAgain(): void {
+    if (this.#lastGood.problem !== undefined) this.#keepPicture()
     if (this.#isWorking) return
     this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })
   }

@@ -95,9 +95,11 @@ export class FilesSource implements Source {
   async #follow(changes: ChangeWatcher, update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
     while (await changes.next(signal)) {
       let error: string | undefined
+      // The first picture counts when it is empty too: it takes the place of an earlier run's.
+      const isFirst = this.#syncedAtMs === undefined
       try {
         const delta = await this.read()
-        if (delta.upserts.length > 0 || delta.deletes.length > 0) update(delta)
+        if (isFirst || delta.upserts.length > 0 || delta.deletes.length > 0) update(delta)
       } catch (cause) {
         error = cause instanceof KnpError ? cause.message : String(cause)
       }

@@ -34,6 +34,11 @@ export class ObjectStore {
     this.#restored.add(source)
   }
 
+  /** Whether an earlier run's picture stands for a source still. */
+  get hasRestored(): boolean {
+    return this.#restored.size > 0
+  }
+
   /** Puts other objects in one source's place until `endTrial`; what the source delivers meanwhile is kept. */
   beginTrial(source: string, objects: readonly PolicyObject[]): void {
     this.#trial = { source, objects: new Map(objects.map((object) => [objectKey(object), object])) }

@@ -130,6 +130,17 @@ t.test('a broken file keeps the last picture, and is told once; so is its recove
   t.same(await nextChange(), ['b'], 'only what differs from the last good picture')
 })
 
+t.test('where there was no first picture, the first one is told also when it is empty', async (t) => {
+  const folder = t.testdir({ 'a.yaml': pod('A') })
+  const abort = new AbortController()
+  t.teardown(() => abort.abort())
+  const deltas = new Told<Delta>()
+  const source = new FilesSource(folder)
+  await t.rejects(source.start(deltas.tell, abort.signal), { code: 'INVALID_MANIFEST' })
+  await rm(join(folder, 'a.yaml'))
+  t.same(await deltas.next(), { upserts: [], deletes: [] })
+})
+
 t.test('a folder that goes away keeps the last picture', async (t) => {
   const folder = t.testdir({ policies: { 'a.yaml': pod('a') } })
   const path = join(folder, 'policies')

@@ -58,3 +58,13 @@ t.test('an object replaces the one of its kind, namespace and name', async (t) =
   t.equal(workloads.length, 2)
   t.equal(networkPolicies.length, 1)
 })
+
+t.test("an earlier run's picture stands for a source until it delivers one, be it empty", async (t) => {
+  const store = new ObjectStore()
+  store.restore('files', objects(pod('a', 'shop')))
+  t.equal(store.hasRestored, true)
+  t.equal(store.snapshot().workloads.length, 1)
+  store.apply('files', { upserts: [], deletes: [] })
+  t.equal(store.hasRestored, false)
+  t.equal(store.snapshot().workloads.length, 0)
+})

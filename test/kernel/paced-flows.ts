@@ -1,0 +1,148 @@
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import type { Network } from '../../src/lab/network.ts'
+import { slow } from '../slow.ts'
+import type { Pace, PacedFlow, PaceLine } from './children/pace.ts'
+
+const script = fileURLToPath(new URL('./children/pace.ts', import.meta.url))
+/** What is answered later than this has waited for something. */
+const PROMPT_MS = 250 * slow
+/** So many rounds without a fault are no coincidence. */
+const STEADY_ROUNDS = 25
+
+interface Round {
+  readonly sentAtMs: number
+  /** When each answer came, by flow and address. */
+  readonly answers: Map<string, number>
+}
+
+/** A time span, in ms since 1970. */
+export interface Span {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+/** What became of one flow's packets, of all addresses together. */
+export interface Outcome {
+  readonly sent: number
+  readonly prompt: number
+  readonly late: number
+  readonly lost: number
+}
+
+/** Milliseconds since 1970 with fractions, as the paced child has them. */
+export function clockMs(): number {
+  return performance.timeOrigin + performance.now()
+}
+
+/** New allowed, new denied and established connections from one host, so many a second until closed. */
+export class PacedFlows {
+  readonly #pace: Pace
+  readonly #rounds = new Map<number, Round>()
+  readonly #watchers = new Set<() => void>()
+  readonly #end: () => Promise<void>
+
+  /** Resolves when the first round was sent. */
+  static async start(network: Network, host: string, pace: Pace): Promise<PacedFlows> {
+    const argv = [process.execPath, '--no-warnings', script, JSON.stringify(pace)]
+    const child = network.spawn(host, argv, { stdio: ['pipe', 'pipe', 'inherit'] })
+    const flows = new PacedFlows(pace, async () => {
+      child.stdin!.end()
+      await once(child, 'close')
+    })
+    createInterface({ input: child.stdout! }).on('line', (line) => flows.#receive(JSON.parse(line)))
+    await flows.rounds(1)
+    return flows
+  }
+
+  private constructor(pace: Pace, end: () => Promise<void>) {
+    this.#pace = pace
+    this.#end = end
+  }
+
+  /** Waits until so many more rounds were sent. */
+  async rounds(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) await this.#next()
+  }
+
+  /** Waits until something is so, and looks once a round. Throws after `timeoutMs`. */
+  async until(isSo: () => boolean | Promise<boolean>, what: string, timeoutMs = 10_000 * slow): Promise<void> {
+    const endMs = clockMs() + timeoutMs
+    while (!(await isSo())) {
+      if (clockMs() > endMs) throw new Error(`${what}: not so within ${timeoutMs} ms`)
+      await this.#next()
+    }
+  }
+
+  /** Waits until allowed is answered and denied is not, for a while. Answers when the last packet was sent that fared otherwise. */
+  async steady(sinceMs: number): Promise<number> {
+    await this.until(() => {
+      const settled = this.#within({ fromMs: sinceMs, toMs: clockMs() - PROMPT_MS })
+      return settled.length >= STEADY_ROUNDS && settled.slice(-STEADY_ROUNDS).every((round) => this.#isRight(round))
+    }, 'allowed passes, denied is dropped')
+    return this.wrong({ fromMs: sinceMs, toMs: clockMs() - PROMPT_MS })?.toMs ?? sinceMs
+  }
+
+  /** When the first and the last round were sent in which allowed was not answered at once, or denied was. */
+  wrong(span: Span): Span | undefined {
+    const wrong = this.#within(span).filter((round) => !this.#isRight(round))
+    return wrong.length === 0 ? undefined : { fromMs: wrong[0]!.sentAtMs, toMs: wrong.at(-1)!.sentAtMs }
+  }
+
+  /** What became, until now, of what was sent in a span. */
+  outcome(flow: PacedFlow, span: Span): Outcome {
+    const waits = this.#within(span).flatMap((round) =>
+      this.#pace.addresses.map((address) => (round.answers.get(`${flow} ${address}`) ?? Infinity) - round.sentAtMs),
+    )
+    const prompt = waits.filter((ms) => ms <= PROMPT_MS).length
+    const lost = waits.filter((ms) => ms === Infinity).length
+    return { sent: waits.length, prompt, lost, late: waits.length - prompt - lost }
+  }
+
+  /** When every denied packet was sent that was answered all the same. */
+  leaks(): readonly number[] {
+    return [...this.#rounds.values()]
+      .filter(({ answers }) => this.#pace.addresses.some((address) => answers.has(`denied ${address}`)))
+      .map(({ sentAtMs }) => sentAtMs)
+  }
+
+  /** How many rounds were sent. */
+  get sent(): number {
+    return this.#rounds.size
+  }
+
+  close(): Promise<void> {
+    return this.#end()
+  }
+
+  #isRight({ sentAtMs, answers }: Round): boolean {
+    const isPrompt = (flow: PacedFlow, address: string) =>
+      (answers.get(`${flow} ${address}`) ?? Infinity) <= sentAtMs + PROMPT_MS
+    return this.#pace.addresses.every(
+      (address) =>
+        isPrompt('allowed', address) && isPrompt('established', address) && !answers.has(`denied ${address}`),
+    )
+  }
+
+  #within({ fromMs, toMs }: Span): Round[] {
+    return [...this.#rounds.values()].filter(({ sentAtMs }) => sentAtMs >= fromMs && sentAtMs <= toMs)
+  }
+
+  #next(): Promise<void> {
+    return new Promise((resolve) => {
+      const seen = () => {
+        this.#watchers.delete(seen)
+        resolve()
+      }
+      this.#watchers.add(seen)
+    })
+  }
+
+  #receive(line: PaceLine): void {
+    if (line[0] === 'sent') {
+      this.#rounds.set(line[1], { sentAtMs: line[2], answers: new Map() })
+      for (const watcher of [...this.#watchers]) watcher()
+    } else this.#rounds.get(line[1])?.answers.set(`${line[3]} ${line[4]}`, line[2])
+  }
+}
