@@ -315,5 +315,10 @@ t.test('hosts by name', async (t) => {
     destination: { name: 'host:edge/web2' },
     stages: [{ subject: 'host:edge/web2' }],
   })
+  t.match(
+    ask(world, outside, `${web2}:80`),
+    { verdict: 'deny', destination: { name: 'host:edge/web2' } },
+    'an address is named so that it is found again',
+  )
   t.match(ask(world, outside, `${farContainer}:80`), { verdict: 'deny', stages: [{ subject: farContainer }] })
 })
