@@ -111,30 +111,27 @@ function markCollisions(entries: readonly Entry[], { packetMask, connectionMask 
 function markWrite(expression: unknown): { kind: 'meta' | 'ct'; bits: number } | undefined {
   const mangle = (expression as { mangle?: { key: Record<string, { key?: string }>; value: unknown } }).mangle
   const kind = mangle?.key.ct?.key === 'mark' ? 'ct' : mangle?.key.meta?.key === 'mark' ? 'meta' : undefined
-  return mangle && kind ? { kind, bits: changedBits(mangle.value) } : undefined
+  return mangle && kind ? { kind, bits: changedBits(mangle.value, kind) } : undefined
 }
 
 /** All bits, but those that the expression takes over from the mark itself: `mark & mask`, `mark | value`. */
-function changedBits(value: unknown): number {
+function changedBits(value: unknown, kind: 'meta' | 'ct'): number {
   if (typeof value !== 'object' || value === null) return 0xffffffff
   const operation = value as Record<string, readonly [unknown, unknown]>
   const [inner, constant] = operation['|'] ?? operation['^'] ?? operation['&'] ?? []
   if (inner === undefined || typeof constant !== 'number') return 0xffffffff
-  const before = isMark(inner) ? 0 : changedBits(inner)
+  const before = isMark(inner, kind) ? 0 : changedBits(inner, kind)
   return (operation['&'] ? before | ~constant : before | constant) >>> 0
 }
 
-function isMark(value: unknown): boolean {
-  const { meta, ct } = value as { meta?: { key?: string }; ct?: { key?: string } }
-  return meta?.key === 'mark' || ct?.key === 'mark'
+function isMark(value: unknown, kind: 'meta' | 'ct'): boolean {
+  return (value as Record<string, { key?: string } | undefined>)[kind]?.key === 'mark'
 }
 
 function queueCollisions(entries: readonly Entry[], queue: number): Finding[] {
   return entries.flatMap(({ rule }) => {
-    const statement = rule?.expr.find((expression) => JSON.stringify(expression).includes('"queue"')) as
-      | { queue?: { num?: unknown } }
-      | undefined
-    const numbers = statement?.queue?.num
+    const statements = (rule?.expr ?? []) as readonly { readonly queue?: { readonly num?: unknown } | null }[]
+    const numbers = statements.find(({ queue }) => queue)?.queue?.num
     const range = (numbers as { range?: readonly [number, number] } | undefined)?.range
     const isTaken = numbers === queue || (range && queue >= range[0] && queue <= range[1])
     if (!rule || !isTaken) return []

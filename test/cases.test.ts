@@ -30,6 +30,13 @@ const provenElsewhere: Readonly<Record<string, string>> = {
   "On the packet path that is a connection that a program of this machine opens; a forwarded packet that merely carries the node's address is judged like any other.":
     'test/kernel/node.test.ts',
   'On the packet path, a pod whose manifest names no node is taken to run on this machine.': 'test/kernel/node.test.ts',
+  "On the machine that a HostEndpoint is, all that comes in and all that goes out is the host's, whatever its addresses are at the moment.":
+    'test/kernel/host.test.ts',
+  "A forwarded packet that merely carries the host's address does not come from it.": 'test/engine/host.test.ts',
+  'Loopback traffic is not judged.': 'test/kernel/host.test.ts',
+  'What the failsafe lists passes, and its replies with it, whatever the policies say.': 'test/kernel/host.test.ts',
+  'Where two HostEndpoints name one node, the second stands for nothing there, and a warning says so.':
+    'test/engine/host.test.ts',
   'What hangs on an address that no source knows is undecidable, and is neither allowed nor denied.':
     'test/commands/test.test.ts',
   'Nothing of its source changes until it is mended.': 'test/kernel/changes.test.ts',

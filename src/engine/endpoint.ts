@@ -138,7 +138,7 @@ function workloadEndpoint(
   identities: Identities,
 ): Endpoint {
   const name = `${asked.namespace}/${asked.name}`
-  const namesakes = snapshot.workloads.filter((each) => each.namespace === asked.namespace && each.name === asked.name)
+  const namesakes = namesakesOf(asked, snapshot)
   const meant = namesakes.filter(({ ref }) => ref.kind === (asked.kind ?? 'Pod'))
   const candidates = meant.length > 0 || asked.kind !== undefined ? meant : namesakes
   const [workload] = candidates
@@ -160,13 +160,21 @@ function workloadEndpoint(
     throw unknown(`${name} has finished (${workload.phase}) and owns no address`)
   }
   if (workload.hostNetwork) return hostNetworkEndpoint(workload, snapshot)
-  // The name under which it is found again: alone it would mean the Pod, or nobody for certain.
-  const isPlain = namesakes.length === 1 || workload.ref.kind === 'Pod'
   return {
-    name: isPlain ? name : prefixedName(workload),
+    name: nameOf(workload, namesakes),
     workload: identities.workloads.indexOf(workload),
     addresses: workload.addresses,
   }
+}
+
+function namesakesOf(asked: { readonly namespace: string; readonly name: string }, snapshot: Snapshot): Workload[] {
+  return snapshot.workloads.filter(({ namespace, name }) => namespace === asked.namespace && name === asked.name)
+}
+
+/** The name under which it is found again: alone it would mean the Pod, or nobody for certain. */
+function nameOf(workload: Workload, namesakes: readonly Workload[]): string {
+  const isPlain = namesakes.length === 1 || workload.ref.kind === 'Pod'
+  return isPlain ? `${workload.namespace}/${workload.name}` : prefixedName(workload)
 }
 
 function prefixedName({ ref, namespace, name }: Workload): string {
@@ -217,7 +225,7 @@ export function targetText(to: Endpoint, protocol: number, port: number): string
 function addressEndpoint(address: Address, snapshot: Snapshot, identities: Identities): Endpoint {
   const workload = workloadOf(identities.tables, address)
   const owner = identities.workloads[workload]
-  if (owner) return { name: `${owner.namespace}/${owner.name}`, workload, addresses: [address] }
+  if (owner) return { name: nameOf(owner, namesakesOf(owner, snapshot)), workload, addresses: [address] }
   const text = formatAddress(address)
   const node = snapshot.nodes.find(({ addresses }) => addresses.some((each) => formatAddress(each) === text))
   return node ? { name: `node:${node.name}`, addresses: [address] } : { addresses: [address] }

@@ -29,7 +29,7 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     packet: Packet,
     hook: number,
     source = sourceOf(packet, hook),
-    destination = destinationOf(packet, hook),
+    destination = destinationOf(packet, hook, source),
   ): MutableFlow {
     flow ??= new MutableFlow(packet)
     flow.packet = packet
@@ -38,7 +38,9 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     flow.destinationWorkload = destination
     flow.sourceIdentity = source === OUTSIDE ? OUTSIDE : tables.workloadIdentity[source]!
     flow.destinationIdentity = destination === OUTSIDE ? OUTSIDE : tables.workloadIdentity[destination]!
-    flow.isToItself = source !== OUTSIDE && source === destination
+    // What is forwarded does not come from this machine, whatever address it carries.
+    const isSpoofed = hook === HOOK_FORWARD && source === tables.localHost
+    flow.isToItself = source !== OUTSIDE && source === destination && !isSpoofed
     locateNodes(flow)
     flow.hasSourceAddress = true
     flow.hasDestinationAddress = true
@@ -50,13 +52,15 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
   }
 
   /** At this machine's own hooks the end is this machine, whatever address it has at the moment. */
-  function destinationOf(packet: Packet, hook: number): number {
+  function destinationOf(packet: Packet, hook: number, source: number): number {
     const { localHost } = tables
     if (hook === HOOK_INPUT && localHost !== OUTSIDE) return localHost
     const workload = workloadOf(tables, packet.destination)
     if (workload !== OUTSIDE || hook === HOOK_OUTPUT || hook === HOOK_INPUT) return workload
     if (hook === HOOK_FORWARD && localHost === OUTSIDE) return OUTSIDE
-    return forwardingHost(tables, packet.destination, hook === HOOK_FORWARD ? localHost : OUTSIDE)
+    const host = forwardingHost(tables, packet.destination, hook === HOOK_FORWARD ? localHost : OUTSIDE)
+    // What a host itself sends to those behind it is not forwarded.
+    return hook === ANY_HOOK && host === source ? OUTSIDE : host
   }
 
   function locateNodes(flow: MutableFlow): void {
@@ -77,8 +81,14 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
    */
   function isOwnNode(host: number, address: Packet['source'], pod: number, hook: number, localHook: number): boolean {
     if (hook !== ANY_HOOK) return hook === localHook && isLocal(tables, pod)
+    if (host !== OUTSIDE && isBehind(host, address)) return false
     const node = host === OUTSIDE ? nodeOf(tables, address) : tables.hostNode[host]!
     return node !== NO_NODE && node === tables.workloadNode[pod]
+  }
+
+  /** An address that a host forwards to, and that is not its own. */
+  function isBehind(host: number, address: Packet['source']): boolean {
+    return workloadOf(tables, address) === OUTSIDE && forwardingHost(tables, address, host) !== OUTSIDE
   }
 
   function decideFlow(asked: Flow, trace?: Trace): 'accept' | 'deny' {

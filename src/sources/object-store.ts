@@ -21,7 +21,8 @@ export class ObjectStore {
 
   /** Applies a change of one source's picture. */
   apply(source: string, { upserts, deletes }: Delta): void {
-    if (this.#restored.delete(source)) this.#sources.delete(source)
+    // The source keeps its place among the others.
+    if (this.#restored.delete(source)) this.#sources.get(source)?.clear()
     const objects = this.#sources.get(source) ?? new Map<string, PolicyObject>()
     this.#sources.set(source, objects)
     for (const key of deletes) objects.delete(key)

@@ -5,7 +5,8 @@ import { isManifestName } from './manifest.ts'
 
 /**
  * Makes the manifests below `target` those below `source`, file by file; files of other kinds are left alone. What stood in
- * `target` is kept in `backup`, which is emptied first. Throws KnpError UNREADABLE_SOURCE where one is no folder.
+ * `target` is kept in `backup`, which is emptied first. Throws KnpError UNREADABLE_SOURCE where one is no folder, and the
+ * system's error (ENOSPC, EACCES, EROFS): then both are what they were, as far as the disk lets them.
  */
 export async function replaceManifests(target: string, source: string, backup: string): Promise<void> {
   const [former, wanted] = [await manifestsBelow(target), await manifestsBelow(source)]
@@ -13,9 +14,21 @@ export async function replaceManifests(target: string, source: string, backup: s
   const staged = `${backup}.new`
   await rm(staged, { recursive: true, force: true })
   await mkdir(staged, { recursive: true, mode: 0o700 })
-  for (const name of former) await place(join(target, name), join(staged, name))
-  for (const name of wanted) await place(join(source, name), join(target, name))
-  for (const name of former) if (!wanted.includes(name)) await rm(join(target, name))
+  const placed: string[] = []
+  try {
+    for (const name of former) await place(join(target, name), join(staged, name))
+    for (const name of wanted) {
+      await place(join(source, name), join(target, name))
+      placed.push(name)
+    }
+    for (const name of former) if (!wanted.includes(name)) await rm(join(target, name))
+  } catch (error) {
+    // The firewall reads this folder: half of one picture and half of the other would be neither.
+    for (const name of placed) if (!former.includes(name)) await rm(join(target, name))
+    if (placed.length > 0) for (const name of former) await place(join(staged, name), join(target, name))
+    await rm(staged, { recursive: true, force: true })
+    throw error
+  }
   await rm(backup, { recursive: true, force: true })
   await rename(staged, backup)
 }
@@ -24,8 +37,13 @@ export async function replaceManifests(target: string, source: string, backup: s
 async function place(from: string, to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true })
   const part = join(dirname(to), `.${process.pid}.part`)
-  await copyFile(from, part)
-  await rename(part, to)
+  try {
+    await copyFile(from, part)
+    await rename(part, to)
+  } catch (error) {
+    await rm(part, { force: true })
+    throw error
+  }
 }
 
 async function manifestsBelow(folder: string): Promise<string[]> {

@@ -10,10 +10,10 @@ import {
 import { HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
 import { errorPacket, replyPacket, tcpPacket, udpPacket } from '../fixtures/kernel-packets.ts'
 import { shop } from '../fixtures/shop.ts'
-import { policyLine, type World, worldOf } from '../fixtures/world.ts'
+import { hostLine, podLine, policyLine, type World, worldOf } from '../fixtures/world.ts'
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-const { queued, reply, either, related } = marks
+const { queued, reply, either, related, forwarded } = marks
 const STAMP = 7
 /** Bits of a mark that are others'. */
 const FOREIGN = 0x80ff4001
@@ -143,6 +143,117 @@ t.test('the hook of a reply is that of the packet which it answers', async (t) =
   ]
   for (const [rule, packetBytes, question, hook, expected] of hooked) {
     t.equal(judge(packetBytes, question, hook, locked), expected, rule)
+  }
+})
+
+const host = '192.0.2.1'
+const container = '172.17.0.2'
+/** This machine, a pod on it and containers behind it: it may be asked on its port, and it and the pod may ask nobody. */
+const hostWorld = worldOf(
+  hostLine('edge/host', 'role: host', `node: n1, addresses: [${host}], forwards: [172.17.0.0/16]`) +
+    podLine('edge/pod', '10.0.0.3', 'role: pod', 'nodeName: n1') +
+    policyLine(
+      'edge/p',
+      `podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: ${stranger}/32}}]}]`,
+    ),
+  'n1',
+)
+const friend = stranger
+const enemy = '198.51.100.7'
+
+t.test('what is this machine’s own, and what only passes its output', async (t) => {
+  const pod = '10.0.0.3'
+  const hooked: readonly [rule: string, packetBytes: Uint8Array, question: number, hook: number, expected: string][] = [
+    ['to this machine', tcpPacket(friend, host), 0, HOOK_INPUT, `allow ${STAMP}`],
+    ['whatever its address', tcpPacket(friend, '198.51.100.50'), 0, HOOK_INPUT, `allow ${STAMP}`],
+    ['to this machine, denied', tcpPacket(enemy, host), 0, HOOK_INPUT, 'deny'],
+    ['its reply', replyPacket('TCP', host, friend), reply, HOOK_OUTPUT, `allow ${STAMP}`],
+    [
+      'its reply from whatever address',
+      replyPacket('TCP', '198.51.100.50', friend),
+      reply,
+      HOOK_OUTPUT,
+      `allow ${STAMP}`,
+    ],
+    ['its reply to what is denied by now', replyPacket('TCP', host, enemy), reply, HOOK_OUTPUT, 'deny'],
+    ['what it begins', tcpPacket(host, friend), 0, HOOK_OUTPUT, 'deny'],
+    ['the reply to that', replyPacket('TCP', friend, host), reply, HOOK_INPUT, 'deny'],
+    [
+      'picked up midway at output: the other way round',
+      replyPacket('TCP', host, friend, 0x10),
+      either,
+      HOOK_OUTPUT,
+      `allow ${PICKED_UP}`,
+    ],
+
+    ['this machine to its pod', tcpPacket(enemy, pod), 0, HOOK_OUTPUT, `allow ${STAMP}`],
+    ['sent on by IPVS to the pod', tcpPacket(enemy, pod), forwarded, HOOK_OUTPUT, 'deny'],
+    ['sent on by IPVS, allowed', tcpPacket(friend, pod), forwarded, HOOK_OUTPUT, `allow ${STAMP}`],
+    ['what IPVS sends on is the client’s', tcpPacket(friend, pod), forwarded | either, HOOK_OUTPUT, `allow ${STAMP}`],
+    ['in no other orientation', replyPacket('TCP', pod, friend, 0x10), forwarded | either, HOOK_OUTPUT, 'deny'],
+    ['a reply that passes output', replyPacket('TCP', pod, friend), forwarded | reply, HOOK_OUTPUT, `allow ${STAMP}`],
+    ['a reply to what is denied', replyPacket('TCP', pod, enemy), forwarded | reply, HOOK_OUTPUT, 'deny'],
+
+    ['to a container', tcpPacket(friend, container), 0, HOOK_FORWARD, `allow ${STAMP}`],
+    ['to a container, denied', tcpPacket(enemy, container), 0, HOOK_FORWARD, 'deny'],
+    ['its reply', replyPacket('TCP', container, friend), reply, HOOK_FORWARD, `allow ${STAMP}`],
+    ['its reply to what is denied', replyPacket('TCP', container, enemy), reply, HOOK_FORWARD, 'deny'],
+  ]
+  for (const [rule, packetBytes, question, hook, expected] of hooked) {
+    t.equal(judge(packetBytes, question, hook, hostWorld), expected, rule)
+  }
+})
+
+t.test('errors that this machine reports or hears', async (t) => {
+  const about = (client: string, server: string) => udpPacket(client, server)
+  const hooked: readonly [rule: string, packetBytes: Uint8Array, question: number, hook: number, expected: string][] = [
+    [
+      'it reports what it was sent',
+      errorPacket(friend, about(friend, host)),
+      reply | related,
+      HOOK_OUTPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    ['not to whom it may not serve', errorPacket(enemy, about(enemy, host)), reply | related, HOOK_OUTPUT, 'deny'],
+    [
+      'it reports what it forwards to a container',
+      errorPacket(friend, about(friend, container)),
+      reply | related,
+      HOOK_OUTPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    [
+      'it reports what it forwards for others',
+      errorPacket(enemy, about(enemy, '198.51.100.99')),
+      related | reply,
+      HOOK_OUTPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    [
+      'to the server it quotes the reply',
+      errorPacket(container, replyPacket('UDP', container, friend)),
+      related,
+      HOOK_OUTPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    [
+      'it hears of its own replies',
+      errorPacket(host, replyPacket('UDP', host, friend)),
+      related,
+      HOOK_INPUT,
+      `allow ${NO_STAMP}`,
+    ],
+    ['not of what it may not send', errorPacket(host, about(host, enemy)), reply | related, HOOK_INPUT, 'deny'],
+    [
+      'at input what it forwards is no excuse',
+      errorPacket(host, about(enemy, '198.51.100.99')),
+      related,
+      HOOK_INPUT,
+      'deny',
+    ],
+  ]
+  for (const [rule, packetBytes, question, hook, expected] of hooked) {
+    t.equal(judge(packetBytes, question, hook, hostWorld), expected, rule)
   }
 })
 

@@ -5,7 +5,7 @@ import { ANY_HOOK, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engin
 import type { Trace } from '../../src/engine/index.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
 import { seededRandom } from '../fixtures/random.ts'
-import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
+import { objectsOf, randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { shop } from '../fixtures/shop.ts'
 import { packet, policyLine, worldOf, worldOfPlain } from '../fixtures/world.ts'
 
@@ -47,8 +47,7 @@ t.test('the engine attached from the tables alone decides as the traced one', as
   const verdicts = { accept: 0, deny: 0 }
   for (let number = 0; number < 100; number++) {
     const plain = randomWorld(random)
-    const objects = [...plain.namespaces, ...plain.nodes, ...plain.pods, ...plain.policies]
-    const { compiled } = worldOfPlain(objects, random.pick(['n1', 'n2', 'gateway']))
+    const { compiled } = worldOfPlain(objectsOf(plain), random.pick(['n1', 'n2', 'gateway']))
     const attached = attachEngine(handOver(compiled.generation), policyKinds)
     for (let left = 80; left > 0; left--) {
       const { source, destination, port, icmpType, icmpCode } = randomFlow(random, plain)

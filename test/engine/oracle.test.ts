@@ -3,7 +3,7 @@ import { exemptionOf } from '../../src/engine/engine.ts'
 import { ANY_HOOK, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
 import type { Trace } from '../../src/engine/index.ts'
 import { seededRandom } from '../fixtures/random.ts'
-import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
+import { objectsOf, randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { packet, type World, worldOfPlain } from '../fixtures/world.ts'
 import { type OracleFlow, type OracleVerdict, type OracleWorld, oracle } from './oracle.ts'
 
@@ -37,7 +37,7 @@ t.test('the engine decides as the text of NetworkPolicy says, in random worlds',
   const counts: Record<OracleVerdict, number> = { exempt: 0, default: 0, allow: 0, deny: 0 }
   for (let number = 0; number < WORLDS; number++) {
     const plain = randomWorld(random)
-    const world = worldOfPlain([...plain.namespaces, ...plain.nodes, ...plain.pods, ...plain.policies], LOCAL_NODE)
+    const world = worldOfPlain(objectsOf(plain), LOCAL_NODE)
     for (let left = FLOWS; left > 0; left--) {
       const flow = randomFlow(random, plain)
       const expected = oracle(plain, flow, LOCAL_NODE)

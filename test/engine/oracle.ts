@@ -1,5 +1,5 @@
 /**
- * NetworkPolicy v1 read word by word: slow, obvious, and without a line of the program's own. It takes API objects as they
+ * NetworkPolicy v1, for pods and hosts, read word by word: slow, obvious, and without a line of the program's own. It takes API objects as they
  * are in JSON and looks at all of them for every question. What the program decides must be what this says.
  */
 
@@ -77,10 +77,39 @@ export interface PlainPolicy {
   }
 }
 
+export interface PlainHost {
+  readonly apiVersion: string
+  readonly kind: 'HostEndpoint'
+  readonly metadata: PlainPod['metadata']
+  readonly spec: {
+    readonly node: string
+    readonly addresses?: readonly string[]
+    readonly forwards?: readonly string[]
+    readonly ports?: readonly { readonly name: string; readonly port: number; readonly protocol?: string }[]
+  }
+}
+
+export interface PlainNetworkSet {
+  readonly apiVersion: string
+  readonly kind: 'NetworkSet'
+  readonly metadata: {
+    readonly name: string
+    readonly namespace: string
+    readonly labels: Readonly<Record<string, string>>
+  }
+  readonly spec: { readonly networks: readonly string[] }
+}
+
+/** Who can be the subject of a policy. */
+type PlainWorkload = PlainPod | PlainHost
+
 export interface OracleWorld {
   readonly namespaces: readonly PlainNamespace[]
   readonly nodes: readonly PlainNode[]
   readonly pods: readonly PlainPod[]
+  /** At most one for a node. */
+  readonly hosts: readonly PlainHost[]
+  readonly networkSets: readonly PlainNetworkSet[]
   readonly policies: readonly PlainPolicy[]
 }
 
@@ -101,16 +130,19 @@ export type OracleVerdict = 'exempt' | 'default' | 'allow' | 'deny'
 
 /** @param localNode the node that decides packets */
 export function oracle(world: OracleWorld, flow: OracleFlow, localNode: string): OracleVerdict {
-  const source = podAt(world, flow.source)
-  const destination = podAt(world, flow.destination)
+  const thisHost = world.hosts.find(({ spec }) => spec.node === localNode)
+  const source = (flow.hook === 'output' && thisHost) || ownerOf(world, flow.source)
+  const destination =
+    (flow.hook === 'input' && thisHost) || ownerOf(world, flow.destination) || hostBefore(world, flow, source, thisHost)
   if (isNeverJudged(flow)) return 'exempt'
-  if (source && source === destination) return 'exempt'
-  if (!source && destination && isItsNode(world, flow.source, destination, flow.hook, 'output', localNode))
-    return 'exempt'
+  // What is forwarded does not come from this machine, whatever address it carries.
+  const isSpoofed = flow.hook === 'forward' && source !== undefined && source === thisHost
+  if (source && source === destination && !isSpoofed) return 'exempt'
+  if (destination?.kind === 'Pod' && isItsNode(world, flow, 'source', source, destination, localNode)) return 'exempt'
 
   let egress = source ? judge(world, flow, 'Egress', source, destination, flow.destination, destination) : 'next'
-  if (egress === 'deny' && source && !destination) {
-    if (isItsNode(world, flow.destination, source, flow.hook, 'input', localNode)) egress = 'accept'
+  if (egress === 'deny' && source?.kind === 'Pod') {
+    if (isItsNode(world, flow, 'destination', destination, source, localNode)) egress = 'accept'
   }
   const ingress = destination ? judge(world, flow, 'Ingress', destination, source, flow.source, destination) : 'next'
   if (egress === 'deny' || ingress === 'deny') return 'deny'
@@ -124,32 +156,62 @@ function isNeverJudged({ protocol, source, icmpType, icmpCode }: OracleFlow): bo
   return [2, 130, 131, 132, 133, 134, 135, 136, 137, 143].includes(icmpType)
 }
 
-/** The pod that owns an address: Running wins over Pending, then the younger; host-network and finished pods own none. */
-function podAt({ pods }: OracleWorld, address: string): PlainPod | undefined {
-  const claims = pods.filter(
+/**
+ * The workload that owns an address: Running wins over Pending, then the younger; host-network and finished pods own none.
+ * A host runs.
+ */
+function ownerOf({ pods, hosts }: OracleWorld, address: string): PlainWorkload | undefined {
+  const podClaims = pods.filter(
     ({ spec, status }) =>
       spec.hostNetwork !== true &&
       status.phase !== 'Succeeded' &&
       status.phase !== 'Failed' &&
       status.podIPs?.some(({ ip }) => ip === address),
   )
-  const running = claims.filter(({ status }) => status.phase === 'Running')
-  const best = running.length > 0 ? running : claims
-  return best.toSorted((a, b) => (a.metadata.creationTimestamp < b.metadata.creationTimestamp ? 1 : -1))[0]
+  const running = podClaims.filter(({ status }) => status.phase === 'Running')
+  const best = [...running, ...hosts.filter(({ spec }) => spec.addresses?.includes(address))]
+  return (best.length > 0 ? best : podClaims).toSorted((a, b) =>
+    a.metadata.creationTimestamp < b.metadata.creationTimestamp ? 1 : -1,
+  )[0]
 }
 
-/** Without a hook a node is known by its addresses; on a hook, by being this machine. */
+/**
+ * The host that a destination lies behind. On its way a packet is forwarded by this machine or to nobody's account; what
+ * the host itself sends there is not forwarded at all.
+ */
+function hostBefore(
+  { hosts }: OracleWorld,
+  { destination, hook }: OracleFlow,
+  source: PlainWorkload | undefined,
+  thisHost: PlainHost | undefined,
+): PlainHost | undefined {
+  if (hook === 'input' || hook === 'output') return undefined
+  const asked = hook === 'forward' ? hosts.filter((host) => host === thisHost) : hosts
+  const host = asked.find(({ spec }) => spec.forwards?.some((block) => inBlock(destination, block)))
+  return hook === 'none' && host === source ? undefined : host
+}
+
+/**
+ * Whether an end that is no pod is the node that the pod runs on. Without a hook a node is known by its addresses; on a
+ * hook, by being this machine.
+ */
 function isItsNode(
-  { nodes }: OracleWorld,
-  address: string,
+  world: OracleWorld,
+  flow: OracleFlow,
+  end: 'source' | 'destination',
+  workload: PlainWorkload | undefined,
   pod: PlainPod,
-  hook: OracleFlow['hook'],
-  localHook: 'input' | 'output',
   localNode: string,
 ): boolean {
+  if (workload?.kind === 'Pod') return false
   const { nodeName } = pod.spec
-  if (hook !== 'none') return hook === localHook && (nodeName === undefined || nodeName === localNode)
-  const node = nodes.find(({ status }) => status.addresses.some((each) => each.address === address))
+  if (flow.hook !== 'none') {
+    const isThisMachine = flow.hook === (end === 'source' ? 'output' : 'input')
+    return isThisMachine && (nodeName === undefined || nodeName === localNode)
+  }
+  // Behind a host is not the host.
+  if (workload) return ownerOf(world, flow[end]) === workload && workload.spec.node === nodeName
+  const node = world.nodes.find(({ status }) => status.addresses.some(({ address }) => address === flow[end]))
   return node !== undefined && node.metadata.name === nodeName
 }
 
@@ -157,10 +219,10 @@ function judge(
   world: OracleWorld,
   flow: OracleFlow,
   direction: 'Ingress' | 'Egress',
-  subject: PlainPod,
-  peer: PlainPod | undefined,
+  subject: PlainWorkload,
+  peer: PlainWorkload | undefined,
   peerAddress: string,
-  destination: PlainPod | undefined,
+  destination: PlainWorkload | undefined,
 ): 'accept' | 'deny' | 'next' {
   const selecting = world.policies.filter(
     (policy) =>
@@ -193,32 +255,46 @@ function directionsOf({ spec }: PlainPolicy): readonly string[] {
 }
 
 function peerMatches(
-  { namespaces }: OracleWorld,
+  { namespaces, networkSets }: OracleWorld,
   { podSelector, namespaceSelector, ipBlock }: PlainPeer,
   policyNamespace: string,
-  pod: PlainPod | undefined,
+  workload: PlainWorkload | undefined,
   address: string,
 ): boolean {
   if (ipBlock) {
     return inBlock(address, ipBlock.cidr) && !ipBlock.except?.some((block) => inBlock(address, block))
   }
-  if (!pod) return false
-  const { namespace, labels } = pod.metadata
-  if (podSelector && !selectorMatches(podSelector, labels)) return false
-  if (!namespaceSelector) return namespace === policyNamespace
-  const written = namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels
-  return selectorMatches(namespaceSelector, { ...written, 'kubernetes.io/metadata.name': namespace })
+  const isSelected = ({ namespace, labels }: PlainNetworkSet['metadata']) => {
+    if (podSelector && !selectorMatches(podSelector, labels)) return false
+    if (!namespaceSelector) return namespace === policyNamespace
+    const written = namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata.labels
+    return selectorMatches(namespaceSelector, { ...written, 'kubernetes.io/metadata.name': namespace })
+  }
+  if (workload) return isSelected(workload.metadata)
+  // Addresses that nobody owns, where the peer asks for a label that one of their sets has.
+  const asksForLabels =
+    Object.keys(podSelector?.matchLabels ?? {}).length > 0 ||
+    podSelector?.matchExpressions?.some(({ operator }) => operator === 'In' || operator === 'Exists')
+  if (!asksForLabels) return false
+  return networkSets.some(({ metadata, spec }) => {
+    return isSelected(metadata) && spec.networks.some((block) => inBlock(address, block))
+  })
 }
 
 function portMatches(
   { protocol = 'TCP', port, endPort }: NonNullable<PlainRule['ports']>[number],
   flow: OracleFlow,
-  destination: PlainPod | undefined,
+  destination: PlainWorkload | undefined,
 ): boolean {
   if (protocol !== flow.protocol) return false
   if (port === undefined) return true
   if (typeof port === 'number') return flow.port >= port && flow.port <= (endPort ?? port)
   if (!destination) return false
+  if (destination.kind === 'HostEndpoint') {
+    return (destination.spec.ports ?? []).some(
+      (each) => each.name === port && each.port === flow.port && (each.protocol ?? 'TCP') === flow.protocol,
+    )
+  }
   const { containers, initContainers } = destination.spec
   const serving = [...containers, ...initContainers.filter(({ restartPolicy }) => restartPolicy === 'Always')]
   return serving.some(({ ports }) =>

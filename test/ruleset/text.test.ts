@@ -6,14 +6,31 @@ import {
   layoutMarks,
   PICKED_UP,
 } from '../../src/datapath/marks.ts'
-import { defaultFailsafe } from '../../src/ruleset/failsafe.ts'
-import { counters, divertChains, objectsText, rulesText, sets } from '../../src/ruleset/text.ts'
+import { parseBlock } from '../../src/engine/index.ts'
+import { defaultFailsafe, failsafeRules } from '../../src/ruleset/failsafe.ts'
+import {
+  chainNames,
+  counters,
+  divertChains,
+  type HostTraffic,
+  objectsText,
+  rulesText,
+  sets,
+} from '../../src/ruleset/text.ts'
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 
 /** The rules of a chain, line by line. */
 function chain(name: string, onFailure: 'open' | 'closed' = 'closed', layout = marks): string[] {
-  const text = rulesText({ marks: layout, onFailure, failsafe: defaultFailsafe })
+  return chainOf(rulesText({ marks: layout, onFailure, failsafe: defaultFailsafe }), name)
+}
+
+function hostChain(name: string, host: Partial<HostTraffic>, failsafe = defaultFailsafe): string[] {
+  const whole = { ingress: false, egress: false, forwards: [], ...host }
+  return chainOf(rulesText({ marks, onFailure: 'closed', failsafe, host: whole }), name)
+}
+
+function chainOf(text: string, name: string): string[] {
   const body = new RegExp(`^  chain ${name} \\{\n((?:    .*\n)*)  \\}$`, 'm').exec(text)?.[1]
   if (body === undefined) throw new Error(`no chain ${name}`)
   return body
@@ -128,6 +145,111 @@ t.test('other masks move every bit, and touch no other', async (t) => {
   )
   const connection = [...text.matchAll(/ct mark & (0x[0-9a-f]{8})/g)].map(([, value]) => Number(value))
   t.same([...new Set(connection)].sort(), [0xf0, 0xffffff0f])
+})
+
+t.test('every chain has a name that is known', async (t) => {
+  const made = [...objectsText().matchAll(/^ {2}chain (\w+) \{/gm)].map(([, name]) => name!)
+  t.same([...chainNames()].sort(), made.sort())
+})
+
+const both = { ingress: true, egress: true }
+
+t.test("this machine's own traffic is judged where a policy selects it in either direction", async (t) => {
+  for (const host of [{ ingress: true }, { egress: true }, both]) {
+    t.equal(hostChain('before_input', host).at(-1), 'goto judge')
+    t.equal(hostChain('before_output', host).at(-1), 'goto judge')
+  }
+  t.same(hostChain('before_input', {}), chain('before_input'), 'and not where none does')
+  t.same(hostChain('before_output', {}), chain('before_output'))
+  t.same(chain('before_input'), ['jump prepare', 'jump subjects'])
+})
+
+t.test('ahead of it stand loopback and the failsafe, in both directions', async (t) => {
+  t.same(hostChain('before_input', both), [
+    'jump prepare',
+    'iif lo accept',
+    ...failsafeRules('input', defaultFailsafe),
+    'goto judge',
+  ])
+  const output = hostChain('before_output', both)
+  t.same(output.slice(-2 - failsafeRules('output', defaultFailsafe).length), [
+    'oif lo accept',
+    ...failsafeRules('output', defaultFailsafe),
+    'goto judge',
+  ])
+  const none = { inbound: [], outbound: [] }
+  t.same(hostChain('before_input', both, none), ['jump prepare', 'iif lo accept', 'goto judge'])
+})
+
+t.test('at output, what comes from elsewhere is told first, and never taken for its own', async (t) => {
+  const fromElsewhere = [
+    'jump prepare',
+    'fib saddr type != local jump subjects',
+    `meta mark & 0x40000000 != 0 meta mark set meta mark | 0x08000000 accept`,
+    'fib saddr type != local accept',
+  ]
+  t.same(chain('before_output'), fromElsewhere)
+  t.same(hostChain('before_output', both).slice(0, 4), fromElsewhere)
+})
+
+t.test('what is forwarded to those behind this machine', async (t) => {
+  const forwards = (...blocks: string[]) =>
+    hostChain('before_forward', { ingress: true, forwards: blocks.map((text) => parseBlock(text)!) }).slice(3)
+  const family = (ip: string, set: string) => [
+    `${ip} daddr { ${set} } ct direction original goto judge`,
+    `${ip} saddr { ${set} } ct direction reply goto judge`,
+    `ct state { invalid, untracked } ${ip} daddr { ${set} } goto judge`,
+    `ct state { invalid, untracked } ${ip} saddr { ${set} } goto judge`,
+  ]
+  const cases: readonly [rule: string, blocks: string[], expected: string[]][] = [
+    ['nothing', [], []],
+    ['a block', ['172.17.0.0/16'], family('ip', '172.17.0.0/16')],
+    ['of IPv6', ['fd00:17::/64'], family('ip6', 'fd00:17::/64')],
+    [
+      'both families, each in its own rules',
+      ['fd00:17::/64', '172.17.0.0/16'],
+      [...family('ip', '172.17.0.0/16'), ...family('ip6', 'fd00:17::/64')],
+    ],
+    ['several', ['172.17.0.0/16', '172.18.0.0/16'], family('ip', '172.17.0.0/16, 172.18.0.0/16')],
+    ['a block in another is left out', ['172.17.0.0/24', '172.16.0.0/12'], family('ip', '172.16.0.0/12')],
+    ['whatever comes first', ['172.16.0.0/12', '172.17.0.0/24'], family('ip', '172.16.0.0/12')],
+    ['one that is there twice stays once', ['172.17.0.0/16', '172.17.0.0/16'], family('ip', '172.17.0.0/16')],
+    [
+      'three in each other, and one beside',
+      ['10.1.1.0/24', '10.0.0.0/8', '10.1.0.0/16', '192.0.2.0/24'],
+      family('ip', '10.0.0.0/8, 192.0.2.0/24'),
+    ],
+    [
+      'all of IPv6 holds no block of IPv4',
+      ['::/0', '172.17.0.0/16'],
+      [...family('ip', '172.17.0.0/16'), ...family('ip6', '::/0')],
+    ],
+  ]
+  for (const [rule, blocks, expected] of cases) t.same(forwards(...blocks), expected, rule)
+  t.same(
+    hostChain('before_forward', { ingress: true, forwards: [parseBlock('10.0.0.0/8')!] }).slice(0, 3),
+    ['jump prepare', 'jump subjects', 'meta mark & 0x40000000 != 0 accept'],
+    'behind the pods: what was asked for them is not asked again',
+  )
+})
+
+t.test('a flood of one source is cut off before it is queued, and after what is known', async (t) => {
+  const rules = chain('judge')
+  const limits = rules.filter((rule) => rule.includes('limit rate'))
+  t.same(
+    limits.map((rule) => /^update @(sources[46]) \{ (ip6? saddr) limit rate over 10000\/second /.exec(rule)?.slice(1)),
+    [
+      ['sources4', 'ip saddr'],
+      ['sources6', 'ip6 saddr'],
+    ],
+    'each source by itself',
+  )
+  for (const rule of limits) t.match(rule, / counter name limited meta mark set meta mark & 0x80ffffff drop$/)
+  const places = limits.map((rule) => rules.indexOf(rule))
+  t.ok(Math.min(...places) > rules.findLastIndex((rule) => rule.endsWith(' accept')))
+  t.ok(Math.max(...places) < rules.indexOf('counter name queued'))
+  t.match(objectsText(), /set sources4 \{ type ipv4_addr; flags dynamic; size \d+; timeout \d+s; \}/)
+  t.match(objectsText(), /set sources6 \{ type ipv6_addr; flags dynamic; size \d+; timeout \d+s; \}/)
 })
 
 t.test('the text is the same every time', async (t) => {

@@ -2,6 +2,7 @@ import t from 'tap'
 import { readManifest } from '../../src/sources/manifest.ts'
 import { ObjectStore } from '../../src/sources/object-store.ts'
 import { objectKey, type PolicyObject } from '../../src/sources/source.ts'
+import { hostLine, networkSetLine, worldOf } from '../fixtures/world.ts'
 
 const objects = (yaml: string) => readManifest(yaml, 'f.yaml').objects
 const pod = (name: string, namespace: string) =>
@@ -67,4 +68,85 @@ t.test("an earlier run's picture stands for a source until it delivers one, be i
   store.apply('files', { upserts: [], deletes: [] })
   t.equal(store.hasRestored, false)
   t.equal(store.snapshot().workloads.length, 0)
+})
+
+const labelled = (label: string) =>
+  objects(`--- {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop, labels: {of: ${label}}}}\n`)
+const everything = (upserts: readonly PolicyObject[]) => ({ upserts, deletes: [] })
+const namesIn = (store: ObjectStore) => store.snapshot().workloads.map(({ name }) => name)
+const ownerOf = (store: ObjectStore) => store.snapshot().workloads.map(({ labels }) => labels.get('of'))
+
+t.test('several sources', async (t) => {
+  const store = new ObjectStore()
+  store.apply('first', everything(labelled('first')))
+  store.apply('second', everything(labelled('second')))
+  t.same(ownerOf(store), ['second'], 'where two have one object, the later source wins')
+  store.apply('first', everything(labelled('first')))
+  t.same(ownerOf(store), ['second'], 'whichever spoke last')
+  const [object] = labelled('')
+  store.apply('second', { upserts: [], deletes: [objectKey(object!)] })
+  t.same(ownerOf(store), ['first'], 'where one deletes it, it is the other’s')
+  store.apply('second', { upserts: [], deletes: [objectKey(object!)] })
+  t.same(ownerOf(store), ['first'])
+  store.apply('first', { upserts: [], deletes: [objectKey(object!)] })
+  t.same(ownerOf(store), [], 'where both do, it is gone')
+})
+
+t.test('an earlier run’s picture holds until the source delivers one', async (t) => {
+  const store = new ObjectStore()
+  store.restore('broken', objects(pod('a', 'shop') + pod('b', 'shop')))
+  store.apply('well', everything(objects(pod('x', 'shop'))))
+  t.same(namesIn(store), ['a', 'b', 'x'])
+  store.apply('broken', everything(objects(pod('c', 'shop'))))
+  t.same(namesIn(store), ['c', 'x'], 'its first delta replaces all of it')
+  store.apply('broken', everything(objects(pod('d', 'shop'))))
+  t.same(namesIn(store), ['c', 'd', 'x'], 'and the next only adds')
+})
+
+t.test('a source that recovers keeps its place among the others', async (t) => {
+  const store = new ObjectStore()
+  store.restore('first', labelled('first'))
+  store.apply('second', everything(labelled('second')))
+  store.apply('first', everything(labelled('first')))
+  t.same(ownerOf(store), ['second'])
+})
+
+t.test('an empty first delta is a picture too', async (t) => {
+  const store = new ObjectStore()
+  store.restore('broken', objects(pod('a', 'shop')))
+  store.apply('broken', everything([]))
+  t.same(namesIn(store), [])
+})
+
+t.test('a trial stands in one source’s place until it ends', async (t) => {
+  const store = new ObjectStore()
+  store.apply('files', everything(objects(pod('a', 'shop'))))
+  store.apply('other', everything(objects(pod('x', 'shop'))))
+  store.beginTrial('files', objects(pod('t', 'shop')))
+  t.same(namesIn(store), ['t', 'x'])
+  store.apply('files', everything(objects(pod('b', 'shop'))))
+  store.apply('other', everything(objects(pod('y', 'shop'))))
+  t.same(namesIn(store), ['t', 'x', 'y'], 'what the others deliver counts')
+  t.same(
+    [...store.picture()].map(([source, all]) => [source, all.map(({ ref }) => ref.name)]),
+    [
+      ['files', ['a', 'b']],
+      ['other', ['x', 'y']],
+    ],
+    'what is saved for the next start is not on trial',
+  )
+  store.beginTrial('files', objects(pod('u', 'shop')))
+  t.same(namesIn(store), ['u', 'x', 'y'], 'another takes its place')
+  store.endTrial()
+  t.same(namesIn(store), ['a', 'b', 'x', 'y'], 'what the source delivered meanwhile was kept')
+  store.beginTrial('files', [])
+  t.same(namesIn(store), ['x', 'y'], 'an empty one is one too')
+})
+
+t.test('the place of each kind', async (t) => {
+  const { snapshot } = worldOf(
+    hostLine('edge/web1', 'role: web', 'node: n1') + networkSetLine('far/partners', 'role: partner', '203.0.113.0/24'),
+  )
+  t.match(snapshot, { workloads: [{ name: 'web1' }], networkSets: [{ ref: { name: 'partners' } }] })
+  t.same([...snapshot.namespaces.keys()].sort(), ['edge', 'far'], 'their namespaces exist')
 })

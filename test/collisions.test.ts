@@ -1,0 +1,131 @@
+import { readFileSync } from 'node:fs'
+import t from 'tap'
+import { findCollisions } from '../src/collisions.ts'
+import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../src/datapath/marks.ts'
+
+const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
+const QUEUE = 100
+
+/** What `nft --json list ruleset` printed where rules like these were loaded. */
+function listed(name: string): unknown {
+  return JSON.parse(readFileSync(new URL(`fixtures/nft/${name}.json`, import.meta.url), 'utf8'))
+}
+
+const rule = (chain: string, ...expr: object[]) => ({ rule: { family: 'inet', table: 'other', chain, expr } })
+const rulesetOf = (...entries: object[]) => ({ nftables: [{ metainfo: { json_schema_version: 1 } }, ...entries] })
+const found = (ruleset: unknown, layout = marks) =>
+  findCollisions(ruleset, layout, QUEUE).map(({ check, result, detail }) => `${result} ${check}: ${detail}`)
+
+t.test('an empty ruleset, and none', async (t) => {
+  t.same(found(rulesetOf()), [])
+  t.same(found({}), [])
+})
+
+t.test('programs with rules of their own', async (t) => {
+  t.same(found(listed('firewalld')), [
+    'ok other firewall: firewalld has rules here: a reload flushes its own tables only',
+    // A mark that is set whole.
+    'warn marks: inet firewalld, chain mangle_PRE_public, writes packet mark bits 0x7f000000, which knp uses',
+  ])
+  t.same(found(listed('docker')), [
+    'warn other firewall: Docker has rules here: its published ports arrive by the forward hook',
+  ])
+  t.match(findCollisions(listed('docker'), marks, QUEUE), [{ remedy: /spec\.forwards/ }])
+  t.same(found(listed('kube-proxy')), ['ok other firewall: kube-proxy has rules here'], 'its mark is not ours')
+  const chains = (...names: string[]) => names.map((name) => ({ chain: { family: 'ip', table: 'filter', name } }))
+  t.same(found(rulesetOf(...chains('ufw6-before-input', 'ts-input', 'INPUT'))), [
+    'ok other firewall: ufw has rules here',
+    'ok other firewall: Tailscale has rules here',
+  ])
+  t.match(found(rulesetOf(...chains('cali-FORWARD'))), [/^warn other firewall: Calico has rules here/])
+  t.match(found(rulesetOf(...chains('CILIUM_INPUT'))), [/^warn other firewall: Cilium has rules here/])
+  const tables = (name: string) => rulesetOf({ table: { family: 'inet', name } })
+  t.match(found(tables('kube-network-policies')), [/^warn other firewall: kube-network-policies has rules here/])
+  t.match(found(tables('kindnet-ipmasq')), [/^ok other firewall: kindnet has rules here/])
+  t.same(found(tables('firewalld2')), [], 'a name that only begins like one is none')
+})
+
+const writing = (chain: string, kind: 'packet' | 'connection', bits: string) =>
+  `warn marks: inet other, chain ${chain}, writes ${kind} mark bits ${bits}, which knp uses`
+
+t.test('marks that others write', async (t) => {
+  const { nftables } = listed('marks') as { nftables: { rule?: { chain: string } }[] }
+  const cases: readonly [rule: string, chain: string, expected: string[]][] = [
+    ['a part that is not ours', 'masked', []],
+    ['a bit exchanged, not ours', 'xmark', []],
+    ['a whole mark', 'plain', [writing('plain', 'packet', '0x7f000000')]],
+    ['one of our bits', 'ours', [writing('ours', 'packet', '0x2000000')]],
+    ['all of a connection’s mark', 'restore', [writing('restore', 'packet', '0x7f000000')]],
+    ['a part of it, the rest cleared', 'restore_masked', [writing('restore_masked', 'packet', '0x7f000000')]],
+    ['all of a packet’s mark', 'save', [writing('save', 'connection', '0xf0000000')]],
+    ['our part of it', 'save_ours', [writing('save_ours', 'connection', '0xf0000000')]],
+    ['our bits of a connection', 'ct_ours', [writing('ct_ours', 'connection', '0xf0000000')]],
+    ['others of a connection', 'ct_free', []],
+    ['from a map', 'mapped', [writing('mapped', 'packet', '0x7f000000')]],
+  ]
+  for (const [name, chain, expected] of cases) {
+    t.same(found({ nftables: nftables.filter((entry) => entry.rule?.chain === chain) }), expected, name)
+  }
+  t.same(
+    [...new Set(nftables.flatMap((entry) => entry.rule?.chain ?? []))].sort(),
+    cases.map(([, chain]) => chain).sort(),
+    'all of them',
+  )
+  t.equal(found({ nftables }).length, 2, 'each kind of mark once for a table')
+})
+
+t.test('other masks, other collisions', async (t) => {
+  const low = layoutMarks(0xfe00, 0xf0)!
+  t.same(found(listed('kube-proxy'), low), [
+    'ok other firewall: kube-proxy has rules here',
+    'warn marks: ip kube-proxy, chain masquerading, writes packet mark bits 0x4000, which knp uses',
+  ])
+})
+
+// As libnftables-json(5) has it; kernels without these features cannot load such rules.
+t.test('queues', async (t) => {
+  const queue = (num: unknown) => rulesetOf(rule('c', { match: {} }, { queue: { num, flags: ['bypass'] } }))
+  const taken = ['warn queue number: inet other, chain c, sends packets to queue 100 too']
+  const cases: readonly [rule: string, num: unknown, expected: string[]][] = [
+    ['the same', 100, taken],
+    ['another', 99, []],
+    ['a range that begins with it', { range: [100, 107] }, taken],
+    ['a range that ends with it', { range: [93, 100] }, taken],
+    ['a range around it', { range: [0, 65535] }, taken],
+    ['a range below', { range: [90, 99] }, []],
+    ['a range above', { range: [101, 107] }, []],
+  ]
+  for (const [name, num, expected] of cases) t.same(found(queue(num)), expected, name)
+  t.same(found(rulesetOf(rule('c', { queue: null }))), [], 'none named')
+  t.same(
+    found(
+      rulesetOf(
+        rule('c', { match: { op: '==', left: { meta: { key: 'iifname' } }, right: 'queue' } }, { queue: { num: 100 } }),
+      ),
+    ),
+    taken,
+    'an interface of that name',
+  )
+})
+
+t.test('flowtables', async (t) => {
+  t.same(found(rulesetOf({ flowtable: { family: 'inet', table: 'fast', name: 'f', hook: 'ingress', dev: 'eth0' } })), [
+    'warn flowtable: inet fast f: connections in it do not pass the forward hook, a changed policy does not cut them',
+  ])
+})
+
+t.test('what is ours is no collision', async (t) => {
+  const ours = (entry: Record<string, object>) =>
+    Object.fromEntries(Object.entries(entry).map(([kind, value]) => [kind, { ...value, table: 'knp' }]))
+  t.same(
+    found(
+      rulesetOf(
+        { table: { family: 'inet', name: 'knp' } },
+        ours({ chain: { family: 'inet', name: 'DOCKER' } }),
+        ours(rule('c', { mangle: { key: { meta: { key: 'mark' } }, value: 1 } }, { queue: { num: 100 } })),
+        ours({ flowtable: { family: 'inet', name: 'f' } }),
+      ),
+    ),
+    [],
+  )
+})

@@ -1,0 +1,129 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { compile } from '../../src/engine/index.ts'
+import { policyKinds } from '../../src/engine/pipeline.ts'
+import { LastGood, type Picture } from '../../src/sources/last-good.ts'
+import { readManifest } from '../../src/sources/manifest.ts'
+import { ObjectStore } from '../../src/sources/object-store.ts'
+import { shop } from '../fixtures/shop.ts'
+import { hostLine, networkSetLine, podLine, policyLine } from '../fixtures/world.ts'
+
+const FILE = 'last-good.json'
+
+async function folderFor(test: { after: (end: () => Promise<void>) => void }): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'knp-last-good-'))
+  test.after(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+const objects = (yaml: string) => readManifest(yaml, 'world.yaml').objects
+
+/** A field that is `undefined` is as good as none. */
+function asText(picture: Picture): string {
+  return JSON.stringify(picture, (_, value) => (value instanceof Map ? [...value] : value), 1)
+}
+
+const everyKind = `${shop}
+--- {apiVersion: apps/v1, kind: Deployment, metadata: {name: front, namespace: shop}, spec: {selector: {matchLabels: {app: front}}, template: {metadata: {labels: {app: front}}}}}
+${hostLine('edge/web1', 'role: web', "node: n1, addresses: [192.0.2.1, '2001:db8::1'], forwards: [172.17.0.0/16], ports: [{name: http, port: 80}]")}
+${networkSetLine('shop/partners', 'role: partner', "203.0.113.0/24, '2001:db8::/32'")}
+${policyLine('shop/a', 'podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [x, y]}]}, egress: [{}]')}
+${policyLine('shop/b', 'podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}, {namespaceSelector: {}}, {podSelector: {matchLabels: {role: partner}}}], ports: [{port: sql}, {port: 1, endPort: 9, protocol: UDP}]}]')}
+`
+
+t.test('every kind of object comes back as it was', async (t) => {
+  const folder = await folderFor(t)
+  const picture: Picture = new Map([
+    ['files a', objects(everyKind)],
+    ['files b', objects(podLine('lab/x', '10.5.0.1', 'app: x'))],
+    ['files c', []],
+  ])
+  t.same(
+    [...new Set(picture.get('files a')!.map(({ ref }) => ref.kind))].sort(),
+    ['Deployment', 'HostEndpoint', 'Namespace', 'NetworkPolicy', 'NetworkSet', 'Node', 'Pod'],
+    'there is one of each',
+  )
+  const before = Date.now()
+  await new LastGood(folder).save(picture)
+  const saved = await new LastGood(folder).load()
+  t.ok(saved!.savedAtMs >= before && saved!.savedAtMs <= Date.now())
+  t.equal(asText(saved!.sources), asText(picture))
+
+  const compiled = (sources: Picture) => {
+    const store = new ObjectStore('n1')
+    for (const [source, upserts] of sources) store.apply(source, { upserts, deletes: [] })
+    return compile(store.snapshot(), policyKinds)
+  }
+  t.same(compiled(saved!.sources).generation, compiled(picture).generation, 'and decides as it did')
+})
+
+t.test('the next picture takes its place', async (t) => {
+  const lastGood = new LastGood(await folderFor(t))
+  await lastGood.save(new Map([['files a', objects(everyKind)]]))
+  await lastGood.save(new Map([['files a', []]]))
+  t.same((await lastGood.load())!.sources, new Map([['files a', []]]))
+})
+
+t.test('what is of no use is as if there were nothing', async (t) => {
+  const folder = await folderFor(t)
+  const lastGood = new LastGood(folder)
+  t.equal(await lastGood.load(), undefined, 'nothing there')
+  await lastGood.save(new Map([['files a', objects(shop)]]))
+  const path = join(folder, FILE)
+  const whole = await readFile(path, 'utf8')
+  const damaged: readonly (readonly [rule: string, text: string])[] = [
+    ['an empty file', ''],
+    ['no JSON', 'nonsense'],
+    ['null', 'null'],
+    ['a list', '[]'],
+    ['another format', whole.replace('"format":1', '"format":2')],
+    ['no format', whole.replace('"format":1,', '')],
+    ['no sources', '{"format":1,"savedAtMs":1}'],
+    ['sources that are no map', '{"format":1,"savedAtMs":1,"sources":{"files a":[]}}'],
+    ...[1, 10, 100, whole.length - 1].map((length) => [`cut off after ${length}`, whole.slice(0, length)] as const),
+  ]
+  for (const [rule, text] of damaged) {
+    await writeFile(path, text)
+    t.equal(await lastGood.load(), undefined, rule)
+  }
+  await rm(path)
+  await mkdir(path)
+  t.equal(await lastGood.load(), undefined, 'a folder')
+})
+
+t.test('for its owner alone', async (t) => {
+  const folder = join(await folderFor(t), 'state', 'knp')
+  await new LastGood(folder).save(new Map())
+  t.equal((await stat(folder)).mode & 0o777, 0o700)
+  t.equal((await stat(join(folder, FILE))).mode & 0o777, 0o600)
+})
+
+t.test('where it cannot be written the former picture stays', async (t) => {
+  const folder = await folderFor(t)
+  const lastGood = new LastGood(folder)
+  await lastGood.save(new Map([['files a', objects(shop)]]))
+  const before = await lastGood.load()
+  // A folder in its way: root may write anything else.
+  await mkdir(join(folder, `${FILE}.new`))
+  await t.rejects(lastGood.save(new Map()), { code: 'EISDIR' })
+  t.same(await lastGood.load(), before)
+
+  const file = join(await folderFor(t), 'file')
+  await writeFile(file, '')
+  await t.rejects(new LastGood(join(file, 'state')).save(new Map()), { code: 'ENOTDIR' })
+})
+
+t.test('a full disk leaves the former picture', async (t) => {
+  const folder = await folderFor(t)
+  const lastGood = new LastGood(folder)
+  await lastGood.save(new Map([['files a', objects(shop)]]))
+  const before = await lastGood.load()
+  await symlink('/dev/full', join(folder, `${FILE}.new`))
+  await t.rejects(lastGood.save(new Map()), { code: 'ENOSPC' })
+  t.same(await lastGood.load(), before)
+  await rm(join(folder, `${FILE}.new`))
+  await lastGood.save(new Map())
+  t.same(await readdir(folder), [FILE], 'and nothing is left behind when it works again')
+})
