@@ -232,3 +232,30 @@ export function networkPolicy(name: string, spec: object): object {
 export function namespace(name: string, labels: Readonly<Record<string, string>>): object {
   return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }
 }
+
+export interface HostEndpointSpec {
+  readonly name: string
+  readonly node: string
+  readonly addresses?: readonly string[]
+  readonly forwards?: readonly string[]
+}
+
+/** A HostEndpoint of namespace `shop`, with a label `app` that is its name. */
+export function hostEndpoint({ name, ...spec }: HostEndpointSpec): object {
+  return {
+    apiVersion: 'knp.dev/v1alpha1',
+    kind: 'HostEndpoint',
+    metadata: { namespace: 'shop', name, labels: { app: name } },
+    spec,
+  }
+}
+
+/** A NetworkSet of namespace `shop`, with a label `zone` that is its name. */
+export function networkSet(name: string, networks: readonly string[]): object {
+  return {
+    apiVersion: 'knp.dev/v1alpha1',
+    kind: 'NetworkSet',
+    metadata: { namespace: 'shop', name, labels: { zone: name } },
+    spec: { networks },
+  }
+}
