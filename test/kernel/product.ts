@@ -145,7 +145,12 @@ export class Product {
 
   /** `knp status` as a person runs it. */
   statusCommand(...args: readonly string[]): Promise<ExecResult> {
-    const argv = knp(['status', '--control-socket', this.#socket, ...args])
+    return this.command(['status', ...args])
+  }
+
+  /** A command of knp's that asks the running firewall, as a person runs it. */
+  command(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<ExecResult> {
+    const argv = knp([...args, '--control-socket', this.#socket], env)
     return this.#network.exec(this.#network.router, argv, { timeoutMs: COMMAND_TIMEOUT_MS })
   }
 
