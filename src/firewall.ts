@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
@@ -21,7 +22,7 @@ import { type OnFailure, TABLE } from './ruleset/text.ts'
 import { FilesSource } from './sources/files.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
-import type { Delta, Source } from './sources/source.ts'
+import type { Delta, PolicyObject, Source } from './sources/source.ts'
 import { type KeptConnection, requireKept } from './trial.ts'
 
 export interface FirewallOptions {
@@ -78,6 +79,14 @@ interface Suspicion {
   readonly atMs: number
 }
 
+/** Policies on trial, as they were read. */
+interface Trial {
+  readonly folder: string
+  readonly objects: readonly PolicyObject[]
+  readonly endsAtMs: number
+  readonly timer: NodeJS.Timeout
+}
+
 /** Joins sources, engine, packet thread and ruleset; see docs/architecture.md. */
 export class Firewall {
   /** Rejects when enforcing has ended without being asked to. */
@@ -102,7 +111,7 @@ export class Firewall {
   #compiled: CompiledPolicy
   #stamp = FIRST_STAMP
   #isStale = false
-  #trial: { readonly folder: string; readonly endsAtMs: number; readonly timer: NodeJS.Timeout } | undefined
+  #trial: Trial | undefined
   #work: Promise<void> = Promise.resolve()
   /** Work was asked for that has not begun. */
   #isScheduled = false
@@ -243,17 +252,16 @@ export class Firewall {
    */
   async apply(folder: string, confirmMs: number, kept: KeptConnection | undefined): Promise<PendingTrial> {
     const source = this.#writableSource()
-    const trial = new FilesSource(folder)
-    await trial.read()
-    const { objects } = trial
-    this.#endTrial()
-    this.#store.beginTrial(source.name, objects)
+    await source.folder!.requireReplaceable(folder)
+    const objects = await readTrial(folder)
+    const takeBack = this.#store.beginTrial(source.name, objects)
     try {
       if (kept) requireKept(kept, compile(this.#store.snapshot(), policyKinds), this.#options.failsafe)
     } catch (error) {
-      this.#store.endTrial()
+      takeBack()
       throw error
     }
+    clearTimeout(this.#trial?.timer)
     const timer = setTimeout(() => {
       this.#options.observe({
         type: 'problem',
@@ -261,19 +269,28 @@ export class Firewall {
       })
       this.#endTrial()
     }, confirmMs)
-    this.#trial = { folder, endsAtMs: Date.now() + confirmMs, timer }
+    const endsAtMs = Date.now() + confirmMs
+    this.#trial = { folder, objects, endsAtMs, timer }
     this.refresh()
     await this.settled()
-    return { folder, endsAtMs: this.#trial.endsAtMs, generation: this.#compiled.generation.number }
+    return { folder, endsAtMs, generation: this.#compiled.generation.number }
   }
 
-  /** Keeps what is on trial: its files become the source's own. Throws KnpError NOTHING_PENDING. */
+  /**
+   * Keeps what is on trial: its files become the source's own. Throws KnpError NOTHING_PENDING; USAGE, INVALID_MANIFEST and
+   * UNREADABLE_SOURCE where the folder is not what was applied any more: the trial goes on.
+   */
   async confirm(): Promise<{ readonly folder: string }> {
     if (!this.#trial)
       throw new KnpError('NOTHING_PENDING', 'nothing waits to be confirmed', {
         hint: 'it may have gone back already; see `knp status`',
       })
-    const { folder } = this.#trial
+    const { folder, objects } = this.#trial
+    if (!isDeepStrictEqual(await readTrial(folder), objects)) {
+      throw new KnpError('USAGE', `${folder}: has changed since it was applied`, {
+        hint: 'try what it is now: `knp apply` it again',
+      })
+    }
     await this.#replaceFiles(folder)
     this.#endTrial()
     await this.settled()
@@ -535,6 +552,13 @@ export class Firewall {
   #excessMessage(repairs: number): string {
     return `${this.#culprit()} keeps changing table inet ${TABLE}: ${repairs} repairs in 10 s`
   }
+}
+
+/** Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE. */
+async function readTrial(folder: string): Promise<readonly PolicyObject[]> {
+  const source = new FilesSource(folder)
+  await source.read()
+  return source.objects
 }
 
 /** Goes forward only, and is the same in all threads. */

@@ -5,7 +5,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import { invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
-import { replaceManifests } from './replace-manifests.ts'
+import { replaceManifests, requireFolder } from './replace-manifests.ts'
 import {
   type Delta,
   objectKey,
@@ -76,6 +76,10 @@ export class FilesSource implements Source {
   }
 
   readonly folder: PolicyFolder = {
+    requireReplaceable: async (folder) => {
+      await requireFolder(this.#path)
+      await requireFolder(folder)
+    },
     replace: async (folder, backup) => {
       await replaceManifests(this.#path, folder, backup)
       return await this.read()

@@ -34,9 +34,16 @@ export class ObjectStore {
     this.#restored.add(source)
   }
 
-  /** Puts other objects in one source's place until `endTrial`; what the source delivers meanwhile is kept. */
-  beginTrial(source: string, objects: readonly PolicyObject[]): void {
+  /**
+   * Puts other objects in one source's place until `endTrial`; what the source delivers meanwhile is kept. Answers how to go
+   * back to what was on trial before.
+   */
+  beginTrial(source: string, objects: readonly PolicyObject[]): () => void {
+    const former = this.#trial
     this.#trial = { source, objects: new Map(objects.map((object) => [objectKey(object), object])) }
+    return () => {
+      this.#trial = former
+    }
   }
 
   endTrial(): void {

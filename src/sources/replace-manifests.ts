@@ -28,7 +28,8 @@ async function place(from: string, to: string): Promise<void> {
   await rename(part, to)
 }
 
-async function manifestsBelow(folder: string): Promise<string[]> {
+/** Throws KnpError UNREADABLE_SOURCE where it is no folder. */
+export async function requireFolder(folder: string): Promise<void> {
   const isFolder = await stat(folder).then(
     (found) => found.isDirectory(),
     () => false,
@@ -37,6 +38,10 @@ async function manifestsBelow(folder: string): Promise<string[]> {
     throw new KnpError('UNREADABLE_SOURCE', `${folder}: no folder`, {
       hint: 'policies are applied from one folder to another',
     })
+}
+
+async function manifestsBelow(folder: string): Promise<string[]> {
+  await requireFolder(folder)
   const entries = await readdir(folder, { recursive: true, withFileTypes: true })
   return entries
     .filter((entry) => !entry.isDirectory())

@@ -23,7 +23,7 @@ const only = (...ports: number[]) => [
     ingress: [{ ports: ports.map((port) => ({ port })) }],
   }),
 ]
-const _broken = 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  nam: x\n'
+const broken = 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  nam: x\n'
 
 interface Site {
   readonly network: Network
@@ -207,5 +207,71 @@ t.test('a trial: status, restart, rollback, confirmation', { skip }, async (t) =
     for (const command of [['apply', lab.next.path], ['confirm'], ['rollback']]) {
       t.match(await product.command(command, safe), { code: 4, stderr: /no firewall runs here/ }, command[0]!)
     }
+  })
+})
+
+t.test('what cannot be applied changes nothing', { skip }, async (t) => {
+  const lab = await site(t)
+  const product = await run(lab)
+  const wrong = await folderOf(t, broken)
+  const apply = (path: string, env: Readonly<Record<string, string>> = safe) =>
+    product.command(['apply', path, '--confirm', '1h'], env)
+
+  await t.test('a broken folder', async (t) => {
+    const before = await product.status()
+    const { code, stderr } = await apply(wrong.path)
+    t.equal(code, 2)
+    t.match(stderr, `knp: ${wrong.path}/all.yaml:4: NetworkPolicy: `)
+    const { generation, trial, problems } = await product.status()
+    t.same({ generation, trial, problems }, { generation: before.generation, trial: undefined, problems: [] })
+    t.equal(await inForce(lab), '80')
+  })
+
+  await t.test('what is no folder', async (t) => {
+    for (const path of [`${lab.next.path}/none`, `${lab.next.path}/all.yaml`]) {
+      t.match(await apply(path), { code: 2 }, path)
+      t.notOk((await product.status()).trial)
+    }
+  })
+
+  await t.test('beside another trial', async (t) => {
+    t.match(await apply(lab.next.path), { code: 0 })
+    const { trial } = await product.status()
+    const cut = await folderOf(t, only(80))
+    t.match(await apply(wrong.path), { code: 2 })
+    t.match(await apply(cut.path, { SSH_CONNECTION: `${admin[0]} 4000 ${edge[0]} ${SSH_PORT}` }), { code: 1 })
+    t.same((await product.status()).trial, trial, 'it goes on as it was')
+    t.equal(await inForce(lab), '81')
+
+    const both = await folderOf(t, only(80, 81))
+    t.match(await apply(both.path), { code: 0 })
+    t.match(await product.status(), { trial: { folder: both.path } }, 'another one takes its place')
+    t.equal(await inForce(lab), '80,81')
+    t.match(await product.command(['rollback']), { code: 0 })
+    t.equal(await inForce(lab), '80', 'and goes back to what was there before both')
+  })
+
+  await t.test('a time that is over before they are in force', async (t) => {
+    t.match(await product.command(['apply', lab.next.path, '--confirm', '1ms'], safe), { code: 0 })
+    await product.said('was not confirmed in time')
+    t.equal(await inForce(lab), '80')
+  })
+
+  await t.test('a folder that has changed since is not confirmed', async (t) => {
+    const former = await readFile(join(lab.folder.path, 'all.yaml'), 'utf8')
+    const tried = await folderOf(t, only(81))
+    t.match(await apply(tried.path), { code: 0 })
+    for (const content of [only(80, 81), broken]) {
+      await tried.write('all.yaml', content)
+      const { code, stderr } = await product.command(['confirm'])
+      t.equal(code, 2)
+      t.match(stderr, tried.path)
+      t.equal(await readFile(join(lab.folder.path, 'all.yaml'), 'utf8'), former)
+      t.match(await product.status(), { trial: { folder: tried.path }, problems: [] })
+      t.equal(await inForce(lab), '81', 'what was applied is in force')
+    }
+    await tried.write('all.yaml', only(81))
+    t.match(await product.command(['confirm']), { code: 0 })
+    t.equal(await inForce(lab), '81')
   })
 })

@@ -113,6 +113,9 @@ function ip({ network }: Site, command: string): Promise<string> {
   return succeed(network, ['ip', ...command.split(' ')])
 }
 
+// Each in a network of its own.
+t.jobs = 3
+
 t.test('input and output are judged, loopback and own addresses are not', { skip }, async (t) => {
   const lab = await site(t, [self, only(80)], { admin })
   const { admin: remote, router } = lab.agents
