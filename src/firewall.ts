@@ -556,7 +556,7 @@ export class Firewall {
 
 /** Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE. */
 async function readTrial(folder: string): Promise<readonly PolicyObject[]> {
-  const source = new FilesSource(folder)
+  const source = new FilesSource(folder, undefined, 'within')
   await source.read()
   return source.objects
 }

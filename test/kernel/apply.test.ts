@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
@@ -275,3 +276,105 @@ t.test('what cannot be applied changes nothing', { skip }, async (t) => {
     t.equal(await inForce(lab), '81')
   })
 })
+
+t.test('a folder full of traps', { skip }, async (t) => {
+  const lab = await site(t)
+  const product = await run(lab)
+  const outside = await policies()
+  t.after(() => outside.close())
+  const apply = (folder: Policies) => product.command(['apply', folder.path, '--confirm', '1h'], safe)
+
+  await t.test('what lies outside is neither shown nor applied', async (t) => {
+    const secrets = [
+      'root:$6$hunter2:19000:0:99999:7:::\ndaemon:*:19000::::::\n',
+      'hunter2\n',
+      'key: value: hunter2\n',
+      '!hunter2 x\n',
+      '*hunter2\n',
+      'hunter2: [\n',
+      JSON.stringify(only(81)[1]),
+    ]
+    for (const [i, secret] of secrets.entries()) {
+      const trap = await folderOf(t, only(81))
+      const target = join(outside.path, `secret${i}`)
+      await writeFile(target, secret, { mode: 0o600 })
+      await symlink(target, join(trap.path, 'x.yaml'))
+      const { code, stdout, stderr } = await apply(trap)
+      t.equal(code, 2)
+      t.notMatch(`${stdout}${stderr}${product.stderr}`, /hunter2/)
+      t.match(stderr, `${trap.path}/x.yaml: `)
+      t.notOk((await product.status()).trial)
+    }
+  })
+
+  await t.test('what is no file is not waited for', async (t) => {
+    const traps: readonly ((path: string) => Promise<void>)[] = [
+      async (path) => void execFileSync('mkfifo', [path]),
+      (path) => symlink('/dev/zero', path),
+      (path) => symlink('.', path),
+      (path) => symlink('x.yaml', path),
+    ]
+    for (const make of traps) {
+      const trap = await folderOf(t, only(81))
+      await make(join(trap.path, 'x.yaml'))
+      const { code, stderr } = await apply(trap)
+      t.equal(code, 2)
+      t.match(stderr, `${trap.path}/x.yaml: `)
+    }
+    t.equal(await inForce(lab), '80')
+  })
+
+  await t.test('folders, links within, and names of all kinds are kept as they are', async (t) => {
+    const odd = await folderOf(t, [self])
+    const names = ['sub/folder/a.yaml', 'd.yaml/b.yml', ' leading space.yaml', 'line\nbreak.json', '\u001b[2J.yaml']
+    for (const [i, name] of names.entries()) {
+      await mkdir(dirname(join(odd.path, name)), { recursive: true })
+      await writeFile(join(odd.path, name), JSON.stringify({ ...only(81)[1], metadata: metadata(`edge-${i}`) }))
+    }
+    // As Kubernetes mounts a ConfigMap.
+    await mkdir(join(odd.path, '..2026'))
+    await writeFile(
+      join(odd.path, '..2026', 'mounted.yaml'),
+      JSON.stringify({ ...only(81)[1], metadata: metadata('m') }),
+    )
+    await symlink('..2026', join(odd.path, '..data'))
+    await symlink('..data/mounted.yaml', join(odd.path, 'mounted.yaml'))
+    await writeFile(join(odd.path, '.hidden.yaml'), broken)
+    await writeFile(join(odd.path, 'notes.txt'), 'none of ours')
+    await symlink(outside.path, join(odd.path, 'elsewhere'))
+    await chmod(join(odd.path, names[0]!), 0o666)
+
+    t.match(await apply(odd), { code: 0 })
+    t.equal((await product.status()).policies, names.length + 1)
+    t.equal(await inForce(lab), '81')
+    t.match(await product.command(['confirm']), { code: 0 })
+    t.equal(await inForce(lab), '81')
+    t.same(await filesBelow(lab.folder.path), ['all.yaml', 'mounted.yaml', ...names].sort())
+    t.equal((await stat(join(lab.folder.path, names[0]!))).mode & 0o777, 0o644, 'only root may change it')
+    t.match(await product.command(['rollback']), { code: 0 })
+    t.equal(await inForce(lab), '80')
+    t.same(await filesBelow(lab.folder.path), ['all.yaml'])
+  })
+
+  await t.test('a name forges no line of a message', async (t) => {
+    const forged = await folderOf(t, only(81))
+    await writeFile(join(forged.path, 'x\nconfirmed: all is well\u001b[2J.yaml'), broken)
+    const { code, stderr } = await apply(forged)
+    t.equal(code, 2)
+    t.match(stderr, '/x\\u{a}confirmed: all is well\\u{1b}[2J.yaml:4: ')
+    t.notMatch(stderr, /^confirmed/m)
+  })
+})
+
+function metadata(name: string): object {
+  return { namespace: 'shop', name }
+}
+
+/** Files that are no socket and lie in no hidden folder. */
+async function filesBelow(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  return entries
+    .filter((entry) => entry.isFile() || entry.isSymbolicLink())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+    .sort()
+}
