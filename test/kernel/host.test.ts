@@ -311,6 +311,34 @@ t.test('the failsafe passes while the firewall is dead, and nothing else', { ski
   t.match(await second.status(), { host: { ingress: true, egress: true } })
 })
 
+t.test(
+  'a session that is older than the firewall goes on, also where the server is the first to speak',
+  {
+    skip,
+  },
+  async (t) => {
+    const lab = await site(t, [self, denyAll], { admin })
+    const { admin: remote, router } = lab.agents
+    const download = async (port: number) =>
+      await Promise.all(edge.map((address) => remote!.download({ address, port, durationMs: 30_000 })))
+    for (const address of edge)
+      for (const port of [22, 23]) await router!.serve({ address, port, bytesPerSecond: 1_000_000 })
+    const [sessions, others] = [await download(22), await download(23)]
+    for (const stream of [...sessions, ...others]) t.ok(await stream.more(2))
+    await nft(lab, [
+      'table inet stall {',
+      // Ahead of connection tracking.
+      '  chain output { type filter hook output priority -400; policy accept; tcp sport { 22, 23 } drop; }',
+      '}',
+    ])
+    await Promise.all([...sessions, ...others].map((stream) => stream.quiet(200)))
+    await run(lab)
+    await nft(lab, ['delete table inet stall'])
+    for (const stream of sessions) t.ok(await stream.more(3, 10_000))
+    for (const stream of others) t.equal(stream.arrivals.at(-1)!.bytes, 0, 'one of another port is cut')
+  },
+)
+
 t.test('a connection from a failsafe port is judged', { skip }, async (t) => {
   const lab = await site(t, [self, only(80)], { admin })
   const { admin: remote, router } = lab.agents
