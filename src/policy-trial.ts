@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import type { Snapshot } from './engine/index.ts'
 import { KnpError } from './errors.ts'
 import { FilesSource } from './sources/files.ts'
 import type { ObjectStore } from './sources/object-store.ts'
-import type { Source } from './sources/source.ts'
+import type { PolicyObject, Source } from './sources/source.ts'
 
 /** Policies on trial. */
 export interface PendingTrial {
@@ -30,7 +31,7 @@ export interface TrialOptions {
  */
 export class PolicyTrial {
   readonly #options: TrialOptions
-  #pending: (PendingTrial & { readonly timer: NodeJS.Timeout }) | undefined
+  #pending: (PendingTrial & { readonly objects: readonly PolicyObject[]; readonly timer: NodeJS.Timeout }) | undefined
 
   constructor(options: TrialOptions) {
     this.#options = options
@@ -51,28 +52,35 @@ export class PolicyTrial {
   async begin(folder: string, confirmMs: number, approve: (picture: Snapshot) => void): Promise<PendingTrial> {
     const { store, bringIntoForce, onExpiry } = this.#options
     const source = this.#writableSource()
-    const files = new FilesSource(folder)
-    await files.read()
-    approve(store.snapshotWith(source.name, files.objects))
+    await source.folder!.requireReplaceable(folder)
+    const objects = await readObjects(folder)
+    approve(store.snapshotWith(source.name, objects))
     clearTimeout(this.#pending?.timer)
-    store.beginTrial(source.name, files.objects)
+    store.beginTrial(source.name, objects)
     const timer = setTimeout(() => {
       onExpiry(`${folder} was not confirmed in time: the former policies are in force again`)
       void this.#end()
     }, confirmMs)
     const pending = { folder, endsAtMs: Date.now() + confirmMs }
-    this.#pending = { ...pending, timer }
+    this.#pending = { ...pending, objects, timer }
     await bringIntoForce()
     return pending
   }
 
-  /** Keeps what is on trial: its files become the source's own. Throws KnpError NOTHING_PENDING. */
+  /**
+   * Keeps what is on trial: its files become the source's own. Throws KnpError NOTHING_PENDING; USAGE, INVALID_MANIFEST and
+   * UNREADABLE_SOURCE where the folder is not what was applied any more: the trial goes on.
+   */
   async confirm(): Promise<{ readonly folder: string }> {
     if (!this.#pending) {
       const hint = 'it may have gone back already; see `knp status`'
       throw new KnpError('NOTHING_PENDING', 'nothing waits to be confirmed', { hint })
     }
-    const { folder } = this.#pending
+    const { folder, objects } = this.#pending
+    if (!isDeepStrictEqual(await readObjects(folder), objects)) {
+      const hint = 'try what it is now: `knp apply` it again'
+      throw new KnpError('USAGE', `${folder}: has changed since it was applied`, { hint })
+    }
     await this.#replaceFiles(folder)
     await this.#end()
     return { folder }
@@ -119,4 +127,10 @@ export class PolicyTrial {
     const source = this.#writableSource()
     this.#options.store.apply(source.name, await source.folder!.replace(folder, this.#formerFolder()))
   }
+}
+
+async function readObjects(folder: string): Promise<readonly PolicyObject[]> {
+  const files = new FilesSource(folder, undefined, 'within')
+  await files.read()
+  return files.objects
 }

@@ -17,11 +17,15 @@ export function findSshConnection(): KeptConnection | undefined {
   return undefined
 }
 
-/** sshd's `client-address client-port server-address server-port`. */
+/** sshd's `client-address client-port server-address server-port`; link-local addresses come with their interface. */
 export function parseSshConnection(text: string): KeptConnection | undefined {
   const [client, clientPort, server, port] = text.trim().split(' ')
   if (!client || !clientPort || !server || !port) return undefined
-  return { client, server, port: Number(port) }
+  return { client: withoutZone(client), server: withoutZone(server), port: Number(port) }
+}
+
+function withoutZone(address: string): string {
+  return address.replace(/%.*$/, '')
 }
 
 function readText(path: string): string {

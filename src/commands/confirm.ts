@@ -1,6 +1,7 @@
 import { KnpCommand } from '../command.ts'
 import { findControlSocket } from '../config.ts'
 import { ask } from '../control/socket.ts'
+import { printable } from '../output/printable.ts'
 import { runFlags } from '../run-flags.ts'
 
 export default class Confirm extends KnpCommand {
@@ -12,6 +13,6 @@ export default class Confirm extends KnpCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(Confirm)
     const { folder } = (await ask(await findControlSocket(flags), 'confirm')) as { folder: string }
-    this.finish({ schema: 'knp.confirm/v1', folder }, `confirmed: ${folder}\n`)
+    this.finish({ schema: 'knp.confirm/v1', folder }, printable(`confirmed: ${folder}\n`))
   }
 }

@@ -16,6 +16,16 @@ export interface Failsafe {
   readonly outbound: readonly FailsafeRule[]
 }
 
+/** How rules tell connections whose direction nobody knows. */
+export interface PickedUpRules {
+  readonly match: string
+  /** The chain that marks one. */
+  readonly stampChain: string
+}
+
+/** A TCP packet that is no bare SYN. */
+export const isNoBeginning = 'tcp flags & (fin | syn | rst | ack) != syn'
+
 const anyone: readonly Block[] = []
 
 /** SSH and DHCP in; DNS, DHCP and NTP out. */
@@ -43,7 +53,11 @@ export function formatFailsafe({ protocol, port, peers }: FailsafeRule): string 
  * The rules of the input or output hook. Each failsafe also passes its replies, which go the other way: a connection that
  * this machine opens from such a port is none of them.
  */
-export function failsafeRules(hook: 'input' | 'output', { inbound, outbound }: Failsafe): string[] {
+export function failsafeRules(
+  hook: 'input' | 'output',
+  { inbound, outbound }: Failsafe,
+  pickedUp: PickedUpRules,
+): string[] {
   const [asked, answered] = hook === 'input' ? [inbound, outbound] : [outbound, inbound]
   const peerField = hook === 'input' ? 'saddr' : 'daddr'
   return [
@@ -51,6 +65,12 @@ export function failsafeRules(hook: 'input' | 'output', { inbound, outbound }: F
     ...answered.flatMap((rule) =>
       rulesOf(rule, peerField, `ct direction reply ${rule.protocol} sport ${rule.port} accept`),
     ),
+    // Older than connection tracking, and the server is the first to speak: the kernel takes it for the one who began. What
+    // is no bare SYN opens no connection.
+    ...(hook === 'output' ? inbound.filter(({ protocol }) => protocol === 'tcp') : []).flatMap((rule) => [
+      ...rulesOf(rule, peerField, `tcp sport ${rule.port} ${isNoBeginning} ct state new goto ${pickedUp.stampChain}`),
+      ...rulesOf(rule, peerField, `tcp sport ${rule.port} ${isNoBeginning} ${pickedUp.match} accept`),
+    ]),
   ]
 }
 

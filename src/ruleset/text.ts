@@ -1,7 +1,7 @@
 import { LAST_STAMP, type MarkLayout, PICKED_UP } from '../datapath/marks.ts'
 import { blockContains, isIPv4 } from '../engine/address.ts'
 import { type Block, formatBlock } from '../engine/index.ts'
-import { type Failsafe, failsafeRules } from './failsafe.ts'
+import { type Failsafe, failsafeRules, isNoBeginning, type PickedUpRules } from './failsafe.ts'
 
 /** knp's one table, family inet. */
 export const TABLE = 'knp'
@@ -144,7 +144,10 @@ function* chainRules({
   const clear = `meta mark set meta mark & ${mask(~packetMask)}`
   const ask = (bits: number) => `meta mark set meta mark | ${mask(bits)}`
   const hasStamp = `ct mark & ${mask(connectionMask)} == @${sets.stamped}`
-  const isNoBeginning = 'tcp flags & (fin | syn | rst | ack) != syn'
+  const pickedUp = {
+    match: `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)}`,
+    stampChain: `stamp_${PICKED_UP}`,
+  }
 
   // The stamp is a constant in each rule: nft cannot put one mark's bits into another's before kernel 6.13.
   for (const [stamp, name] of stampChains)
@@ -185,7 +188,7 @@ function* chainRules({
       // that a wrong checksum does not make an answer of them.
       `ct state untracked ${ask(either)} return`,
       `ct state { invalid, new } ${isNoBeginning} ${ask(either)} return`,
-      `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)} ${isNoBeginning} ${ask(either)}`,
+      `${pickedUp.match} ${isNoBeginning} ${ask(either)}`,
     ],
   ]
   const isAnswer = `meta mark & ${mask(queued | allowed | denied)} ==`
@@ -215,7 +218,10 @@ function* chainRules({
     'before_forward',
     ['jump prepare', 'jump subjects', `${isQueued} accept`, ...forwardRules(host?.forwards ?? [])],
   ]
-  yield ['before_input', ['jump prepare', ...(isHostJudged ? hostRules('input', failsafe) : ['jump subjects'])]]
+  yield [
+    'before_input',
+    ['jump prepare', ...(isHostJudged ? hostRules('input', failsafe, pickedUp) : ['jump subjects'])],
+  ]
   yield [
     'before_output',
     [
@@ -224,15 +230,19 @@ function* chainRules({
       'fib saddr type != local jump subjects',
       `${isQueued} ${ask(forwarded)} accept`,
       'fib saddr type != local accept',
-      ...(isHostJudged ? hostRules('output', failsafe) : []),
+      ...(isHostJudged ? hostRules('output', failsafe, pickedUp) : []),
     ],
   ]
   for (const { name } of hooks) yield [`after_${name}`, [`meta mark & ${mask(packetMask)} != 0 goto after`]]
 }
 
 /** Everything that is this machine's own, but what it sends itself, and the failsafe. */
-function hostRules(hook: 'input' | 'output', failsafe: Failsafe): string[] {
-  return [hook === 'input' ? 'iif lo accept' : 'oif lo accept', ...failsafeRules(hook, failsafe), 'goto judge']
+function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: PickedUpRules): string[] {
+  return [
+    hook === 'input' ? 'iif lo accept' : 'oif lo accept',
+    ...failsafeRules(hook, failsafe, pickedUp),
+    'goto judge',
+  ]
 }
 
 /** What is forwarded to addresses behind this machine, and the replies to it; not what they begin themselves. */

@@ -1,11 +1,11 @@
 import { type FSWatcher, watch } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
-import { dirname, join, relative } from 'node:path'
+import { readdir, readFile, realpath, stat } from 'node:fs/promises'
+import { dirname, join, relative, sep } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
-import { invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
-import { replaceManifests } from './replace-manifests.ts'
+import { inOneLine, invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
+import { replaceManifests, requireFolder } from './replace-manifests.ts'
 import {
   type Delta,
   objectKey,
@@ -34,14 +34,23 @@ export class FilesSource implements Source {
   readonly name: string
   readonly #path: string
   readonly #onHealth: (health: SourceHealth) => void
+  readonly #links: 'anywhere' | 'within'
   readonly #files = new Map<string, ReadFile>()
   #objects = new Map<string, PolicyObject>()
   #error: string | undefined
   #syncedAtMs: number | undefined
   #changes: ChangeWatcher | undefined
 
-  /** @param onHealth called when the source breaks, and when it is well again */
-  constructor(path: string, onHealth: (health: SourceHealth) => void = () => {}) {
+  /**
+   * @param onHealth called when the source breaks, and when it is well again
+   * @param links where links of a folder may lead; `within` for a folder that somebody hands over
+   */
+  constructor(
+    path: string,
+    onHealth: (health: SourceHealth) => void = () => {},
+    links: 'anywhere' | 'within' = 'anywhere',
+  ) {
+    this.#links = links
     this.name = `files ${path}`
     this.#path = path
     this.#onHealth = onHealth
@@ -76,6 +85,10 @@ export class FilesSource implements Source {
   }
 
   readonly folder: PolicyFolder = {
+    requireReplaceable: async (folder) => {
+      await requireFolder(this.#path)
+      await requireFolder(folder)
+    },
     replace: async (folder, backup) => {
       await replaceManifests(this.#path, folder, backup)
       return await this.read()
@@ -115,6 +128,7 @@ export class FilesSource implements Source {
     const problems: string[] = []
     for (const path of await this.#list()) {
       try {
+        if (path !== this.#path) await this.#requireFile(path)
         const stamp = await stampOf(path)
         const known = this.#files.get(path)
         found.set(
@@ -122,13 +136,31 @@ export class FilesSource implements Source {
           known?.stamp === stamp ? known : { stamp, manifest: readManifest(await readFile(path, 'utf8'), path) },
         )
       } catch (error) {
-        if (error instanceof KnpError) problems.push(error.message)
+        if (error instanceof KnpError && error.code === 'INVALID_MANIFEST') problems.push(error.message)
+        else if (error instanceof KnpError) throw error
         // A file that went away between listing and reading is no file.
         else if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unreadable(path, error)
       }
     }
     if (problems.length > 0) throw invalidManifest(problems)
     return found
+  }
+
+  /** Reading a pipe or a device would not end; what a link leads out to is not the folder's to show or to copy. */
+  async #requireFile(path: string): Promise<void> {
+    if (this.#links === 'within') {
+      const [folder, file] = await Promise.all([realpath(this.#path), realpath(path)])
+      if (!file.startsWith(`${folder}${sep}`)) {
+        throw new KnpError('UNREADABLE_SOURCE', `${inOneLine(path)}: a link that leads out of the folder`, {
+          hint: 'put the file itself there',
+        })
+      }
+    }
+    if (!(await stat(path)).isFile()) {
+      throw new KnpError('UNREADABLE_SOURCE', `${inOneLine(path)}: neither a file nor a link to one`, {
+        hint: 'remove it, or give it another name: what ends in .yaml, .yml or .json is read',
+      })
+    }
   }
 
   /** All objects of the picture last read. */
@@ -193,7 +225,7 @@ async function stampOf(path: string): Promise<string> {
 export function unreadable(path: string, cause: unknown): KnpError {
   const code = (cause as NodeJS.ErrnoException).code
   const reason = code === 'ENOENT' ? 'no such file or folder' : code === 'EACCES' ? 'permission denied' : String(cause)
-  return new KnpError('UNREADABLE_SOURCE', `${path}: ${reason}`, {
+  return new KnpError('UNREADABLE_SOURCE', `${inOneLine(path)}: ${reason}`, {
     cause,
     hint: 'name a YAML file, or a folder of YAML files',
   })

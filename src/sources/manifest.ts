@@ -40,10 +40,11 @@ type Reading = { readonly object: PolicyObject } | { readonly note: string } | {
 const TEST_VERSION = 'knp.dev/v1alpha1'
 
 /**
- * Reads Kubernetes objects from YAML or JSON text, as strictly as the API server. `file` is how messages call it.
+ * Reads Kubernetes objects from YAML or JSON text, as strictly as the API server. `path` is how messages call it.
  * Throws KnpError INVALID_MANIFEST that lists every problem as `file:line: object: problem`.
  */
-export function readManifest(text: string, file: string): Manifest {
+export function readManifest(text: string, path: string): Manifest {
+  const file = inOneLine(path)
   const lines = new LineCounter()
   const objects: PolicyObject[] = []
   const notes: string[] = []
@@ -79,6 +80,11 @@ export function readManifest(text: string, file: string): Manifest {
   }
   if (problems.length > 0) throw invalidManifest([...problems, ...testProblems])
   return { objects, notes, tests, testProblems }
+}
+
+/** A path as a message names it: a line end in it would begin a line that looks like ours. */
+export function inOneLine(path: string): string {
+  return path.replaceAll('\n', '\\u{a}')
 }
 
 /** The error for manifests that were read but cannot be used. */

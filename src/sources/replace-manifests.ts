@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { chmod, copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { KnpError } from '../errors.ts'
 import { isManifestName } from './manifest.ts'
@@ -33,12 +33,17 @@ export async function replaceManifests(target: string, source: string, backup: s
   await rename(staged, backup)
 }
 
+const OTHERS_READ = 0o644
+
 /** Copies a file into place whole: whoever reads the folder meanwhile sees the former file or the new one. */
 async function place(from: string, to: string): Promise<void> {
   await mkdir(dirname(to), { recursive: true })
   const part = join(dirname(to), `.${process.pid}.part`)
   try {
     await copyFile(from, part)
+    // A folder that others may write to must not make policies that they may write to.
+    const { mode } = await stat(part)
+    await chmod(part, mode & OTHERS_READ)
     await rename(part, to)
   } catch (error) {
     await rm(part, { force: true })
@@ -46,7 +51,8 @@ async function place(from: string, to: string): Promise<void> {
   }
 }
 
-async function manifestsBelow(folder: string): Promise<string[]> {
+/** Throws KnpError UNREADABLE_SOURCE where it is no folder. */
+export async function requireFolder(folder: string): Promise<void> {
   const isFolder = await stat(folder).then(
     (found) => found.isDirectory(),
     () => false,
@@ -55,9 +61,24 @@ async function manifestsBelow(folder: string): Promise<string[]> {
     throw new KnpError('UNREADABLE_SOURCE', `${folder}: no folder`, {
       hint: 'policies are applied from one folder to another',
     })
+}
+
+async function manifestsBelow(folder: string): Promise<string[]> {
+  await requireFolder(folder)
   const entries = await readdir(folder, { recursive: true, withFileTypes: true })
-  return entries
+  const names = entries
     .filter((entry) => !entry.isDirectory())
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
     .filter(isManifestName)
+  const found: string[] = []
+  for (const name of names) if (await isFile(join(folder, name))) found.push(name)
+  return found
+}
+
+/** False for a link that leads nowhere: whoever reads the folder takes it for no file either. */
+async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  )
 }

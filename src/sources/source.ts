@@ -37,6 +37,8 @@ export interface Source {
 
 /** A source's own files, where policies that were confirmed are kept. */
 export interface PolicyFolder {
+  /** Throws KnpError UNREADABLE_SOURCE where `replace` could not put a folder's manifests in the place of its own. */
+  requireReplaceable(folder: string): Promise<void>
   /**
    * Makes the manifests of `folder` the source's own, keeps the former ones in `backup`, and answers the change. Throws
    * KnpError UNREADABLE_SOURCE, INVALID_MANIFEST.

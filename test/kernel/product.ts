@@ -145,7 +145,12 @@ export class Product {
 
   /** `knp status` as a person runs it. */
   statusCommand(...args: readonly string[]): Promise<ExecResult> {
-    const argv = knp(['status', '--control-socket', this.#socket, ...args])
+    return this.command(['status', ...args])
+  }
+
+  /** A command of knp's that asks the running firewall, as a person runs it. */
+  command(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<ExecResult> {
+    const argv = knp([...args, '--control-socket', this.#socket], env)
     return this.#network.exec(this.#network.router, argv, { timeoutMs: COMMAND_TIMEOUT_MS })
   }
 
@@ -231,4 +236,31 @@ export function networkPolicy(name: string, spec: object): object {
 /** A v1 Namespace. */
 export function namespace(name: string, labels: Readonly<Record<string, string>>): object {
   return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }
+}
+
+export interface HostEndpointSpec {
+  readonly name: string
+  readonly node: string
+  readonly addresses?: readonly string[]
+  readonly forwards?: readonly string[]
+}
+
+/** A HostEndpoint of namespace `shop`, with a label `app` that is its name. */
+export function hostEndpoint({ name, ...spec }: HostEndpointSpec): object {
+  return {
+    apiVersion: 'knp.dev/v1alpha1',
+    kind: 'HostEndpoint',
+    metadata: { namespace: 'shop', name, labels: { app: name } },
+    spec,
+  }
+}
+
+/** A NetworkSet of namespace `shop`, with a label `zone` that is its name. */
+export function networkSet(name: string, networks: readonly string[]): object {
+  return {
+    apiVersion: 'knp.dev/v1alpha1',
+    kind: 'NetworkSet',
+    metadata: { namespace: 'shop', name, labels: { zone: name } },
+    spec: { networks },
+  }
 }

@@ -18,6 +18,7 @@ import {
   sets,
 } from '../../src/ruleset/text.ts'
 
+const pickedUp = { match: 'ct mark & 0xf0000000 == 0xf0000000', stampChain: 'stamp_15' }
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 
 /** The rules of a chain, line by line. */
@@ -168,13 +169,13 @@ t.test('ahead of it stand loopback and the failsafe, in both directions', async 
   t.same(hostChain('before_input', both), [
     'jump prepare',
     'iif lo accept',
-    ...failsafeRules('input', defaultFailsafe),
+    ...failsafeRules('input', defaultFailsafe, pickedUp),
     'goto judge',
   ])
   const output = hostChain('before_output', both)
-  t.same(output.slice(-2 - failsafeRules('output', defaultFailsafe).length), [
+  t.same(output.slice(-2 - failsafeRules('output', defaultFailsafe, pickedUp).length), [
     'oif lo accept',
-    ...failsafeRules('output', defaultFailsafe),
+    ...failsafeRules('output', defaultFailsafe, pickedUp),
     'goto judge',
   ])
   const none = { inbound: [], outbound: [] }
