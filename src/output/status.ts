@@ -49,11 +49,7 @@ export function formatStatus(status: FirewallStatus): string {
   ]
   if (status.host) rows.push(['host', hostText(status.host)], ['failsafe', failsafeText(status.failsafe)])
   for (const source of sources) {
-    const read = source.syncedAtMs === undefined ? '' : `, read ${new Date(source.syncedAtMs).toISOString()}`
-    rows.push([
-      'source',
-      `${source.name}: ${source.isCurrent ? 'current' : 'BROKEN, the last good picture stays in force'}${read}`,
-    ])
+    rows.push(['source', sourceText(source, status.restoredFromMs)])
   }
   if (status.trial) rows.push(['on trial', trialText(status.trial)])
   for (const text of status.warnings) rows.push(['warning', text])
@@ -89,6 +85,17 @@ function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatu
     ...(forwards.length > 0 ? [`forwards to ${forwards.join(', ')}`] : []),
   ]
   return `${name}: ${ways.length === 0 ? 'no policy selects it' : `${ways.join(', ')} judged`}`
+}
+
+function sourceText(
+  { name, isCurrent, syncedAtMs }: FirewallStatus['sources'][number],
+  restoredFromMs: number | undefined,
+): string {
+  const read = syncedAtMs === undefined ? '' : `, read ${new Date(syncedAtMs).toISOString()}`
+  if (isCurrent) return `${name}: current${read}`
+  if (syncedAtMs === undefined && restoredFromMs !== undefined)
+    return `${name}: BROKEN, the picture saved ${new Date(restoredFromMs).toISOString()} is in force`
+  return `${name}: BROKEN, the last good picture stays in force${read}`
 }
 
 function trialText({ folder, endsAtMs }: NonNullable<FirewallStatus['trial']>): string {

@@ -102,3 +102,68 @@ t.test('healthy is: it enforces, and what the sources say', async (t) => {
   })
   t.match(statusJson(broken), { health: 'unhealthy' })
 })
+
+const row = (status: FirewallStatus, name: string) =>
+  new RegExp(`^${name} {2,}(.*)$`, 'm').exec(formatStatus(status))?.[1]
+
+t.test('this machine, where a HostEndpoint is it', async (t) => {
+  const host = { name: 'edge/web1', ingress: true, egress: true, forwards: ['172.17.0.0/16', 'fd00:17::/64'] }
+  const cases: readonly [rule: string, host: NonNullable<FirewallStatus['host']>, text: string][] = [
+    ['all of it', host, 'edge/web1: input, output, forwards to 172.17.0.0/16, fd00:17::/64 judged'],
+    ['what comes in', { ...host, egress: false, forwards: [] }, 'edge/web1: input judged'],
+    ['what goes out', { ...host, ingress: false, forwards: [] }, 'edge/web1: output judged'],
+    ['nothing', { ...host, ingress: false, egress: false, forwards: [] }, 'edge/web1: no policy selects it'],
+  ]
+  for (const [rule, each, text] of cases) t.equal(row({ ...healthy, host: each }, 'host'), text, rule)
+  t.equal(row({ ...healthy, host }, 'failsafe'), 'in tcp/22; out udp/53')
+  t.equal(
+    row({ ...healthy, host, failsafe: { inbound: [], outbound: ['udp/53', 'tcp/53@10.0.0.53/32'] } }, 'failsafe'),
+    'in nothing; out udp/53 tcp/53@10.0.0.53/32',
+  )
+  t.equal(row(healthy, 'host'), undefined)
+  t.equal(row(healthy, 'failsafe'), undefined, 'without a host there is nothing to pass')
+  t.match(statusJson({ ...healthy, host }), { host, failsafe: { inbound: ['tcp/22'] } })
+})
+
+t.test('policies on trial', async (t) => {
+  const trial = { folder: 'new/', endsAtMs: Date.UTC(2026, 0, 2, 3, 5, 0) }
+  t.equal(
+    row({ ...healthy, trial }, 'on trial'),
+    'new/, goes back at 2026-01-02T03:05:00.000Z unless confirmed (knp confirm)',
+  )
+  t.equal(row(healthy, 'on trial'), undefined)
+  t.ok(isHealthy({ ...healthy, trial }), 'is no trouble')
+  t.match(statusJson({ ...healthy, trial }), { trial })
+})
+
+t.test('packets of a source that sends too many', async (t) => {
+  t.equal(
+    row({ ...healthy, counters: { ...healthy.counters, limited: 3 } }, 'packets'),
+    "10 queued, 7 allowed, 2 denied, 1 without a verdict, 3 dropped beyond a source's rate",
+  )
+})
+
+t.test('a source that could not be read at the start', async (t) => {
+  const restoredFromMs = Date.UTC(2026, 0, 1)
+  const restored = { ...broken, restoredFromMs }
+  t.equal(
+    row(restored, 'source'),
+    'files policies/: BROKEN, the picture saved 2026-01-01T00:00:00.000Z is in force',
+    'says how old the picture is',
+  )
+  const [source] = healthy.sources
+  t.equal(
+    row({ ...restored, sources: [{ ...source!, isCurrent: false }] }, 'source'),
+    'files policies/: BROKEN, the last good picture stays in force, read 2026-01-02T03:04:05.000Z',
+    'one that was read since has a newer one',
+  )
+  t.equal(row({ ...restored, sources: [source!] }, 'source'), row(healthy, 'source'), 'and one that is well its own')
+  t.match(statusJson(restored), { restoredFromMs, health: 'unhealthy' })
+})
+
+t.test('doubtful objects are told, and are in force all the same', async (t) => {
+  const warned = { ...healthy, warnings: ['HostEndpoint edge/b: node n1 is edge/a already', 'and\u001b[31mred'] }
+  t.match(formatStatus(warned), /^warning +HostEndpoint edge\/b: node n1 is edge\/a already$/m)
+  t.notMatch(formatStatus(warned), '\u001b', 'made printable')
+  t.ok(isHealthy(warned))
+})
