@@ -1,5 +1,4 @@
 import type { FirewallStatus } from '../firewall-status.ts'
-import type { SourceHealth } from '../sources/source.ts'
 import { printable } from './printable.ts'
 
 /** The line that `knp run` prints when packets are decided. */
@@ -88,7 +87,10 @@ function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatu
   return `${name}: ${ways.length === 0 ? 'no policy selects it' : `${ways.join(', ')} judged`}`
 }
 
-function sourceText({ name, isCurrent, syncedAtMs }: SourceHealth, restoredFromMs: number | undefined): string {
+function sourceText(
+  { name, isCurrent, syncedAtMs }: FirewallStatus['sources'][number],
+  restoredFromMs: number | undefined,
+): string {
   const read = syncedAtMs === undefined ? '' : `, read ${new Date(syncedAtMs).toISOString()}`
   if (isCurrent) return `${name}: current${read}`
   if (syncedAtMs === undefined && restoredFromMs !== undefined)

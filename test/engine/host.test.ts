@@ -162,6 +162,12 @@ t.test('who the ends are, at each hook of this machine', async (t) => {
   }
 })
 
+t.test('a block of IPv6 holds no address of IPv4', async (t) => {
+  const world = worldOf(hostLine('edge/web1', 'role: web', "node: n1, forwards: ['::/0']") + denyAll, 'n1')
+  t.equal(endsOf(world, { source: outside, destination: container }, HOOK_FORWARD), '- -> -')
+  t.equal(endsOf(world, { source: '2001:db8::9', destination: '2001:db8::2' }, HOOK_FORWARD), '- -> web1')
+})
+
 t.test('who the ends are, as explain asks', async (t) => {
   const cases: readonly [rule: string, source: string, destination: string, expected: string][] = [
     ['hosts are known by their addresses', web2, web1, 'web2 -> web1'],
