@@ -1,5 +1,5 @@
 import type { MarkLayout } from './datapath/marks.ts'
-import type { Finding } from './doctor.ts'
+import type { Finding } from './finding.ts'
 import { TABLE } from './ruleset/text.ts'
 
 /** Programs that bring rules of their own, by what their tables and chains are called. */

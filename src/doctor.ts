@@ -4,6 +4,7 @@ import { findCollisions } from './collisions.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
 import { parseBlock } from './engine/index.ts'
 import { KnpError } from './errors.ts'
+import type { Finding } from './finding.ts'
 import { sweepMarks } from './native/conntrack.ts'
 import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
 import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
@@ -12,14 +13,6 @@ import { defaultFailsafe } from './ruleset/failsafe.ts'
 import { listRuleset, nftVersion, runNft } from './ruleset/nft.ts'
 import { divertMechanism } from './ruleset/ruleset.ts'
 import { objectsText, rulesText, TABLE } from './ruleset/text.ts'
-
-/** One thing that was looked at. `fail`: the firewall cannot enforce here. */
-export interface Finding {
-  readonly check: string
-  readonly result: 'ok' | 'warn' | 'fail'
-  readonly detail: string
-  readonly remedy?: string
-}
 
 const CAP_NET_ADMIN = 12
 const PROBE = 'knp_probe'

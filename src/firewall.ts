@@ -121,6 +121,8 @@ export class Firewall {
         hasChanged = true
         firewall?.refresh()
       }
+      // In their order, whichever is read first: where two have one object, the later one wins.
+      for (const { name } of options.sources) store.apply(name, { upserts: [], deletes: [] })
       const starts = options.sources.map((source) => source.start((delta) => onDelta(source.name, delta), abort.signal))
       const restoredFromMs = await restoreBroken(await Promise.allSettled(starts), options, lastGood, store)
       hasChanged = false

@@ -1,4 +1,4 @@
-import type { Finding } from '../doctor.ts'
+import type { Finding } from '../finding.ts'
 import { printable } from './printable.ts'
 
 /** What `knp doctor` found, one line each, remedies below. */
