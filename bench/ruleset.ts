@@ -1,12 +1,12 @@
 /**
  * Installs knp's own ruleset in the network namespace that this process runs in, without a firewall behind it:
- * `node ruleset.ts QUEUE divert|pass ADDRESS...`. With `pass` nothing is handed to the queue, and what would be passes.
+ * `node ruleset.ts QUEUE divert|pass ADDRESS...`. With `pass` nothing is handed to the queue, and what would be is allowed and
+ * stamped at once.
  */
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../src/datapath/marks.ts'
 import { parseAddress } from '../src/engine/index.ts'
-import { openNetlink } from '../src/native/netlink.ts'
-import { batch, commit } from '../src/native/nftables.ts'
 import { defaultFailsafe } from '../src/ruleset/failsafe.ts'
+import { runNft } from '../src/ruleset/nft.ts'
 import { Ruleset } from '../src/ruleset/ruleset.ts'
 import { divertChains, TABLE } from '../src/ruleset/text.ts'
 
@@ -14,7 +14,7 @@ const [queue, way, ...addresses] = process.argv.slice(2)
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const ruleset = new Ruleset({
   marks,
-  onFailure: way === 'divert' ? 'closed' : 'open',
+  onFailure: 'closed',
   failsafe: defaultFailsafe,
   queue: Number(queue),
   queuesTotal: 1,
@@ -26,9 +26,12 @@ await ruleset.install({
 })
 ruleset.close()
 if (way === 'pass') {
-  const netlink = openNetlink()
-  const changes = batch(TABLE)
-  for (const chain of divertChains) changes.flushChain(chain)
-  commit(netlink, changes)
-  netlink.close()
+  // The mark that would come back from the queue as an answer, at once.
+  const answer = marks.allowed | (1 << marks.stampShift)
+  const hex = (value: number) => `0x${(value >>> 0).toString(16)}`
+  const rule = `meta mark & ${hex(marks.queued)} != 0 meta mark set meta mark & ${hex(~marks.packetMask)} | ${hex(answer)}`
+  const script = divertChains.map(
+    (chain) => `flush chain inet ${TABLE} ${chain}\nadd rule inet ${TABLE} ${chain} ${rule}\n`,
+  )
+  await runNft(script.join(''))
 }

@@ -90,9 +90,10 @@ static int prepare(uint64_t n, bool blocking, struct sockaddr_storage *to) {
   unsigned ports = last_port - first_port + 1;
   *to = destinations.list[n % destinations.count];
   n /= destinations.count;
-  uint16_t port = htons((uint16_t)(first_port + n % ports));
-  n /= ports;
+  /* Sources before ports: knp limits what one source may put into the queue. */
   struct sockaddr_storage *from = &sources.list[n % sources.count];
+  n /= sources.count;
+  uint16_t port = htons((uint16_t)(first_port + n % ports));
   if (to->ss_family == AF_INET) ((struct sockaddr_in *)to)->sin_port = port;
   else ((struct sockaddr_in6 *)to)->sin6_port = port;
   int type = (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK);
