@@ -34,7 +34,8 @@ trap 'rm -f "$results"' EXIT
 export KNP_TEST_SLOW=${KNP_TEST_SLOW:-8}
 # The first file looks at a machine that has just started. One process for all: tap's own takes 10 s to start there.
 scripts/debian-kernel.sh env TAP_TIMEOUT=600 node --no-warnings scripts/run-tests.ts \
-  test/debian/firewall.test.ts test/debian/sctp.test.ts test/debian/ipvs.test.ts test/kernel/native.test.ts "$@" |
+  test/debian/firewall.test.ts test/debian/sctp.test.ts test/debian/ipvs.test.ts test/kernel/native.test.ts \
+  test/kernel/rules.test.ts "$@" |
   tee "$results" | grep --line-buffered -E '^( {4})?(not )?ok ' || true
 # Without totals, the machine did not get to the end: that is a failure too.
 node scripts/count-results.ts "$results"
