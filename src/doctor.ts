@@ -107,8 +107,7 @@ async function checkRules(): Promise<Finding> {
     await runNft(text, ['--check'])
     return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }
   } catch (error) {
-    const remedy =
-      'the kernel needs nf_tables with inet, ct, set and mark support (Debian 12, Ubuntu 22.04, RHEL 9 or newer have it)'
+    const remedy = 'the kernel needs nf_tables with inet, ct, set and mark support, as Debian 12 has it'
     return { check: 'rules', result: 'fail', detail: (error as Error).message, remedy }
   }
 }
