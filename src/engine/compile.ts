@@ -1,16 +1,24 @@
 import type { Address, Block } from './address.ts'
 import { createEngine, type Engine } from './engine.ts'
 import {
-  type CompiledTier,
+  type IncrementalTier,
   type PolicyKind,
   type Problem,
   SELECTS_EGRESS,
   SELECTS_INGRESS,
   type TierTables,
 } from './evaluator.ts'
-import { type Identities, type IdentityTables, identify, isLocal, NO_NODE, OUTSIDE } from './identity.ts'
+import {
+  type Identities,
+  type IdentityChange,
+  IdentityIndex,
+  type IdentityTables,
+  OUTSIDE,
+} from './identity.ts'
 import { refName, type Workload } from './objects.ts'
-import type { Snapshot } from './snapshot.ts'
+import type { Delta, Snapshot } from './snapshot.ts'
+import { WholeTier } from './whole-tier.ts'
+import { type ObjectChange, World } from './world.ts'
 
 /** One generation as the packet path reads it: plain data in shared memory, handed to another thread without a copy. */
 export interface Generation {
@@ -36,6 +44,8 @@ export interface CompiledPolicy {
   readonly host?: HostProtection
   /** This machine is none of the nodes known: it decides for every workload whose traffic passes. */
   readonly isGateway: boolean
+  /** What may be decided otherwise than in the generation before. */
+  readonly affected: Affected
   readonly problems: readonly Problem[]
 }
 
@@ -48,59 +58,212 @@ export interface HostProtection {
   readonly forwards: readonly Block[]
 }
 
-/** @param kinds the policy APIs, in order of precedence */
-export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): CompiledPolicy {
-  const identities = identify(snapshot)
-  const tiers = kinds.map((kind) => kind.compile(snapshot, identities))
-  const { tables, workloads } = identities
-  const selected = workloads.map((_, i) =>
-    tiers.reduce((bits, tier) => bits | tier.selected[tables.workloadIdentity[i]!]!, 0),
-  )
-  // A machine that is none of the nodes is on the way of others' traffic, a gateway: there every workload's is decided.
-  const isGateway = tables.localNode === NO_NODE
-  const { localHost } = tables
-  // What has no address has no traffic; this machine has, whatever its addresses are.
-  const isProtected = workloads.map(({ addresses }, i) => {
-    return selected[i] !== 0 && (addresses.length > 0 || i === localHost) && (isGateway || isLocal(tables, i))
-  })
-  return {
-    generation: { number: snapshot.generation, identities: tables, tiers: tiers.map((tier) => tier.tables) },
-    identities,
-    engine: createEngine(
-      tables,
-      tiers.map((tier) => tier.evaluator),
-    ),
-    subjects: workloads.flatMap((workload, i) => (isProtected[i] && i !== localHost ? workload.addresses : [])),
-    protectedWorkloads: isProtected.filter(Boolean).length,
-    selectedWorkloads: selected.filter((bits) => bits !== 0).length,
-    isGateway,
-    ...(localHost !== OUTSIDE && { host: protectHost(workloads[localHost]!, selected[localHost]!) }),
-    problems: [...doubledHosts(workloads), ...tiers.flatMap((tier: CompiledTier) => tier.problems)],
-  }
+/** Every flow that a change may have given another verdict has an end here; all others are decided as before. */
+export interface Affected {
+  /** Any flow may. */
+  readonly isEverything: boolean
+  readonly addresses: readonly Address[]
+  readonly blocks: readonly Block[]
+  /** What this machine itself sends, receives and forwards to those behind it. */
+  readonly host: boolean
 }
 
-function doubledHosts(workloads: readonly Workload[]): Problem[] {
-  const hosts = workloads.filter(({ isHost }) => isHost)
-  return hosts.flatMap(({ ref, node }, i) => {
-    const first = hosts.findIndex((other) => other.node === node)
-    if (first === i) return []
-    return [
-      {
-        object: ref,
-        message: `node ${node} is ${refName(hosts[first]!.ref)} already; this one stands for nothing there`,
+/**
+ * Keeps policies compiled while the world changes: a pod, a label or a policy costs what it touches. What `update`
+ * answers is valid until the next call; its `generation` may be decided by until the call after that.
+ */
+export class Compiler {
+  readonly #localNode: string | undefined
+  readonly #world = new World()
+  readonly #identities: IdentityIndex
+  readonly #tiers: readonly IncrementalTier[]
+  readonly #protection: Protection
+  #generation = 0
+  #snapshot: Snapshot | undefined
+
+  /**
+   * @param kinds the policy APIs, in order of precedence
+   * @param localNode the name of the machine that decides; left out where none does
+   */
+  constructor(kinds: readonly PolicyKind[], localNode?: string) {
+    this.#localNode = localNode
+    this.#identities = new IdentityIndex(localNode)
+    this.#tiers = kinds.map((kind) =>
+      'start' in kind
+        ? kind.start(this.#world, this.#identities)
+        : new WholeTier(kind, this.#identities, () => this.snapshot()),
+    )
+    this.#protection = new Protection(this.#identities, this.#tiers)
+  }
+
+  /** The world as it is now; made when it is asked for. */
+  snapshot(): Snapshot {
+    this.#snapshot ??= this.#world.snapshot(this.#generation, this.#localNode)
+    return this.#snapshot
+  }
+
+  /** Takes a change in and answers the next generation. */
+  update(delta: Delta): CompiledPolicy {
+    this.#generation++
+    this.#snapshot = undefined
+    const { policies, objects } = this.#world.apply(delta)
+    for (const tier of this.#tiers) tier.prepare(policies)
+    this.#identities.learnTerms()
+    this.#takeObjects(objects)
+    const change = this.#identities.take()
+    const touched = new Set<number>()
+    for (const tier of this.#tiers) for (const identity of tier.settle(change.identities)) touched.add(identity)
+    this.#protection.update(change, touched)
+    const affected = this.#affectedBy(change, objects, touched)
+    return this.#publish(affected)
+  }
+
+  #takeObjects({ workloads, namespaces, nodes }: ObjectChange): void {
+    for (const [name, labels] of namespaces) this.#identities.setNamespace(name, labels)
+    for (const [name, node] of nodes) {
+      if (node) this.#identities.upsertNode(node)
+      else this.#identities.deleteNode(name)
+    }
+    for (const [key, workload] of workloads) {
+      if (workload) this.#identities.upsertWorkload(key, workload)
+      else this.#identities.deleteWorkload(key)
+    }
+  }
+
+  #affectedBy(change: IdentityChange, objects: ObjectChange, touched: ReadonlySet<number>): Affected {
+    const addresses = [...change.addresses, ...objects.addresses]
+    const blocks = [...change.blocks, ...objects.blocks]
+    let { host } = change
+    for (const identity of touched) {
+      for (const slot of this.#identities.membersOf(identity)) {
+        const workload = this.#identities.workloads[slot]!
+        for (const address of workload.addresses) addresses.push(address)
+        if (!workload.isHost) continue
+        blocks.push(...workload.forwards)
+        if (slot === this.#identities.localHost) host = true
+      }
+    }
+    return { isEverything: change.node, addresses, blocks, host }
+  }
+
+  #publish(affected: Affected): CompiledPolicy {
+    const identities = this.#identities.publish()
+    const published = this.#tiers.map((tier) => tier.publish(identities))
+    const protection = this.#protection
+    const tiers = this.#tiers
+    let subjects: readonly Address[] | undefined
+    const { localHost } = this.#identities
+    return {
+      generation: {
+        number: this.#generation,
+        identities: identities.tables,
+        tiers: published.map(({ tables }) => tables),
       },
-    ]
-  })
+      identities,
+      engine: createEngine(
+        identities.tables,
+        published.map(({ evaluator }) => evaluator),
+      ),
+      // There may be very many, and not everybody asks.
+      get subjects() {
+        subjects ??= protection.subjects()
+        return subjects
+      },
+      protectedWorkloads: protection.count,
+      selectedWorkloads: protection.selectedCount,
+      isGateway: this.#identities.isNoNode,
+      ...(localHost !== OUTSIDE && { host: protection.host() }),
+      affected,
+      get problems() {
+        return [...doubledHosts(identities.workloads), ...tiers.flatMap((tier) => tier.problems())]
+      },
+    }
+  }
 }
 
-function protectHost(host: Workload, selected: number): HostProtection {
-  const ingress = (selected & SELECTS_INGRESS) !== 0
-  return {
-    name: `${host.namespace}/${host.name}`,
-    ingress,
-    egress: (selected & SELECTS_EGRESS) !== 0,
-    forwards: ingress ? host.forwards : [],
+/** Keeps in mind whose traffic has to be decided on this machine. */
+class Protection {
+  readonly #identities: IdentityIndex
+  readonly #tiers: readonly IncrementalTier[]
+  readonly #selected = new Set<number>()
+  readonly #protected = new Set<number>()
+
+  constructor(identities: IdentityIndex, tiers: readonly IncrementalTier[]) {
+    this.#identities = identities
+    this.#tiers = tiers
   }
+
+  get count(): number {
+    return this.#protected.size
+  }
+
+  get selectedCount(): number {
+    return this.#selected.size
+  }
+
+  /** @param touched identities whose own policies changed */
+  update(change: IdentityChange, touched: ReadonlySet<number>): void {
+    if (change.node || change.host) {
+      for (const workload of this.#identities.workloads.keys()) this.#check(workload)
+      return
+    }
+    for (const workload of change.workloads) this.#check(workload)
+    for (const identities of [touched, change.identities]) {
+      for (const identity of identities) {
+        for (const workload of this.#identities.membersOf(identity)) this.#check(workload)
+      }
+    }
+  }
+
+  /** What is decided by address; this machine is by hook. */
+  subjects(): Address[] {
+    const { localHost, workloads } = this.#identities
+    const addresses: Address[] = []
+    for (const workload of this.#protected) {
+      if (workload !== localHost) addresses.push(...workloads[workload]!.addresses)
+    }
+    return addresses
+  }
+
+  host(): HostProtection {
+    const { localHost, workloads } = this.#identities
+    const { namespace, name, forwards } = workloads[localHost]!
+    const bits = this.#bitsOf(localHost)
+    const ingress = (bits & SELECTS_INGRESS) !== 0
+    return {
+      name: `${namespace}/${name}`,
+      ingress,
+      egress: (bits & SELECTS_EGRESS) !== 0,
+      forwards: ingress ? forwards : [],
+    }
+  }
+
+  #check(index: number): void {
+    const workload = this.#identities.workloads[index]
+    const isSelected = workload !== undefined && this.#bitsOf(index) !== 0
+    put(this.#selected, index, isSelected)
+    put(this.#protected, index, isSelected && this.#isDecidedHere(index, workload))
+  }
+
+  #isDecidedHere(index: number, { addresses }: Workload): boolean {
+    const { localHost, isNoNode } = this.#identities
+    // What has no address has no traffic; this machine has, whatever its addresses are.
+    if (addresses.length === 0 && index !== localHost) return false
+    // A machine that is none of the nodes is on the way of others' traffic, a gateway: there every workload's is decided.
+    return isNoNode || this.#identities.isLocal(index)
+  }
+
+  #bitsOf(workload: number): number {
+    const identity = this.#identities.identityOf(workload)
+    return this.#tiers.reduce((bits, tier) => bits | tier.selected(identity), 0)
+  }
+}
+
+/** Compiles a picture once. @param kinds the policy APIs, in order of precedence */
+export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): CompiledPolicy {
+  const { workloads, namespaces, nodes, networkSets, domainNames, policies } = snapshot
+  const upserts = [...namespaces.values(), ...nodes, ...workloads, ...networkSets, ...domainNames, ...policies]
+  return new Compiler(kinds, snapshot.localNode).update({ upserts, deletes: [] })
 }
 
 /** The engine of the packet thread, over tables that another thread compiled with the same kinds. */
@@ -109,4 +272,21 @@ export function attachEngine(generation: Generation, kinds: readonly PolicyKind[
     generation.identities,
     kinds.map((kind, i) => kind.evaluate(generation.tiers[i]!, generation.identities)),
   )
+}
+
+function doubledHosts(workloads: readonly (Workload | undefined)[]): Problem[] {
+  const hosts = workloads
+    .filter((workload) => workload?.isHost === true)
+    .sort((a, b) => (refName(a.ref) < refName(b.ref) ? -1 : 1))
+  return hosts.flatMap(({ ref, node }, i) => {
+    const first = hosts.findIndex((other) => other.node === node)
+    if (first === i) return []
+    const message = `node ${node} is ${refName(hosts[first]!.ref)} already; this one stands for nothing there`
+    return [{ object: ref, message }]
+  })
+}
+
+function put(set: Set<number>, member: number, isMember: boolean): void {
+  if (isMember) set.add(member)
+  else set.delete(member)
 }

@@ -1,6 +1,17 @@
 import type { PolicyEvaluator, Trace } from './evaluator.ts'
 import { ANY_HOOK, type Flow, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, MutableFlow } from './flow.ts'
-import { forwardingHost, type IdentityTables, isLocal, NO_NODE, nodeOf, OUTSIDE, workloadOf } from './identity.ts'
+import {
+  forwardingHost,
+  hostNodeOf,
+  type IdentityTables,
+  identityOf,
+  isLocal,
+  NO_NODE,
+  nodeOf,
+  nodeOfWorkload,
+  OUTSIDE,
+  workloadOf,
+} from './identity.ts'
 import { isNeverJudged, type Packet } from './packet.ts'
 
 /** Why no policy is asked. */
@@ -36,14 +47,15 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     flow.hook = hook
     flow.sourceWorkload = source
     flow.destinationWorkload = destination
-    flow.sourceIdentity = source === OUTSIDE ? OUTSIDE : tables.workloadIdentity[source]!
-    flow.destinationIdentity = destination === OUTSIDE ? OUTSIDE : tables.workloadIdentity[destination]!
+    flow.sourceIdentity = identityOf(tables, source)
+    flow.destinationIdentity = identityOf(tables, destination)
     // What is forwarded does not come from this machine, whatever address it carries.
     const isSpoofed = hook === HOOK_FORWARD && source === tables.localHost
     flow.isToItself = source !== OUTSIDE && source === destination && !isSpoofed
     locateNodes(flow)
     flow.hasSourceAddress = true
     flow.hasDestinationAddress = true
+    flow.includesAudited = false
     return flow
   }
 
@@ -72,7 +84,7 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
   }
 
   function isPod(workload: number): boolean {
-    return workload !== OUTSIDE && tables.hostNode[workload] === NO_NODE
+    return workload !== OUTSIDE && hostNodeOf(tables, workload) === NO_NODE
   }
 
   /**
@@ -82,8 +94,8 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
   function isOwnNode(host: number, address: Packet['source'], pod: number, hook: number, localHook: number): boolean {
     if (hook !== ANY_HOOK) return hook === localHook && isLocal(tables, pod)
     if (host !== OUTSIDE && isBehind(host, address)) return false
-    const node = host === OUTSIDE ? nodeOf(tables, address) : tables.hostNode[host]!
-    return node !== NO_NODE && node === tables.workloadNode[pod]
+    const node = host === OUTSIDE ? nodeOf(tables, address) : hostNodeOf(tables, host)
+    return node !== NO_NODE && node === nodeOfWorkload(tables, pod)
   }
 
   /** An address that a host forwards to, and that is not its own. */

@@ -1,19 +1,38 @@
 import type { Flow } from './flow.ts'
-import type { Identities, IdentityTables } from './identity.ts'
+import type { Identities, IdentityIndex, IdentityTables } from './identity.ts'
 import type { ObjectRef } from './objects.ts'
+import type { Policy } from './policy.ts'
 import type { Snapshot } from './snapshot.ts'
+import type { Words } from './twin-words.ts'
+import type { World } from './world.ts'
 
 /** What a tier says of a flow in one direction: final, final, or ask the next tier. */
 export type Verdict = 'accept' | 'deny' | 'next'
 
 export type Direction = 'egress' | 'ingress'
 
-/** The closest that a denied flow came to a rule. */
+/** One difference that would bring a denied flow closer to being allowed. */
+export type NearestChange =
+  /** The other end (peer) would have this label; without a value, would not have any by this key. */
+  | { readonly type: 'label'; readonly of: 'peer'; readonly key: string; readonly value?: string }
+  | { readonly type: 'namespaceLabel'; readonly namespace: string; readonly key: string; readonly value?: string }
+  /** Another port: `protocol` is an IP protocol number. */
+  | { readonly type: 'port'; readonly protocol: number; readonly port: number }
+  /** The other end would have an address in this block. */
+  | { readonly type: 'address'; readonly block: string }
+  /** The policy would have a rule for it: none of its rules is near. */
+  | { readonly type: 'allow' }
+  /** The rule that denies it would not be there. */
+  | { readonly type: 'rule' }
+
+/** The closest that a denied flow came to being allowed. */
 export interface NearestMiss {
   readonly policy: ObjectRef
   readonly rule?: number
   /** What would have to be different, in words. */
   readonly difference: string
+  /** The same for programs: the first thing to change. */
+  readonly change: NearestChange
 }
 
 /** What one tier said, and why. */
@@ -24,6 +43,7 @@ export interface TraceStep {
   readonly policy?: ObjectRef
   /** Index in the policy's rules of that direction. */
   readonly rule?: number
+  readonly ruleName?: string
   readonly reason: string
   readonly nearest?: NearestMiss
   /** The verdict would need the address of a workload that has none: it may be wrong. */
@@ -43,7 +63,7 @@ export interface PolicyEvaluator {
 }
 
 /** Typed arrays in shared memory, by name: what an evaluator reads on the packet path. */
-export type TierTables = Readonly<Record<string, Int32Array<SharedArrayBuffer>>>
+export type TierTables = Readonly<Record<string, Words>>
 
 /** Something a person should know about a policy; it is in force all the same. */
 export interface Problem {
@@ -63,10 +83,44 @@ export interface CompiledTier {
   readonly problems: readonly Problem[]
 }
 
-/** How a policy API plugs in. The order of an array of these is their precedence. */
-export interface PolicyKind {
+/**
+ * How a third party's evaluator plugs in: it is compiled from the whole picture at every change. The order of an array of
+ * kinds is their precedence.
+ */
+export interface WholeKind {
   readonly name: string
   compile(snapshot: Snapshot, identities: Identities): CompiledTier
   /** The evaluator of the packet thread, from tables that `compile` made in another thread; it cannot fill a trace. */
   evaluate(tables: TierTables, identities: IdentityTables): PolicyEvaluator
+}
+
+/** How a policy API plugs in that follows changes. */
+export interface IncrementalKind {
+  readonly name: string
+  start(world: World, identities: IdentityIndex): IncrementalTier
+  evaluate(tables: TierTables, identities: IdentityTables): PolicyEvaluator
+}
+
+export type PolicyKind = WholeKind | IncrementalKind
+
+/** What a delta does to policies. */
+export interface WorldChange {
+  readonly policies: readonly { readonly former: Policy | undefined; readonly latest: Policy | undefined }[]
+  /** Whether a policy's peers mean other addresses now, though it is the same; left out where none can. */
+  readonly refersTo?: (policy: Policy) => boolean
+}
+
+/** A tier that is kept compiled. For each delta: `prepare`, then identities follow, then `settle`, then `publish`. */
+export interface IncrementalTier {
+  /** Takes policies in; asks for terms that identities have to learn. */
+  prepare(change: WorldChange): void
+  /**
+   * Finds out who selects whom. Answers the identities whose own policies changed in any way.
+   * @param changed identities that are new or gone, or whose facts changed
+   */
+  settle(changed: ReadonlySet<number>): ReadonlySet<number>
+  publish(identities: Identities): { readonly tables: TierTables; readonly evaluator: PolicyEvaluator }
+  /** SELECTS_INGRESS and SELECTS_EGRESS of an identity. */
+  selected(identity: number): number
+  problems(): readonly Problem[]
 }

@@ -28,6 +28,8 @@ export interface Flow {
   /** False where explain knows a workload by name only; rules about addresses are then undecidable. */
   readonly hasSourceAddress: boolean
   readonly hasDestinationAddress: boolean
+  /** Audited policies are asked too: what would be decided if they were enforced. */
+  readonly includesAudited: boolean
 }
 
 export class MutableFlow implements Flow {
@@ -42,6 +44,7 @@ export class MutableFlow implements Flow {
   isToOwnNode = false
   hasSourceAddress = true
   hasDestinationAddress = true
+  includesAudited = false
 
   constructor(packet: Packet) {
     this.packet = packet

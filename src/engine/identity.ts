@@ -1,11 +1,17 @@
-import { type Address, isIPv4, matchesPrefix } from './address.ts'
-import { type AddressTable, buildAddressTable, lookupAddress } from './address-table.ts'
-import { Int32List, sharedInt32 } from './int32-list.ts'
-import { type Labels, type NamedPort, refName, type Workload } from './objects.ts'
-import type { Snapshot } from './snapshot.ts'
+import { type Address, type Block, formatAddress, isIPv4, matchesPrefix, sameAddress } from './address.ts'
+import { AddressMap, type AddressTables, lookupAddress, NO_NUMBER } from './address-map.ts'
+import type { Flow } from './flow.ts'
+import { Members } from './members.ts'
+import { type Labels, type NamedPort, type Node, refName, type Workload } from './objects.ts'
+import { holds, Terms } from './terms.ts'
+import { sharedWords, TwinWords, type Words } from './twin-words.ts'
+import { WordHeap } from './word-heap.ts'
+import { impliedNamespace } from './workload.ts'
 
 /** The workload or identity of an address that no workload owns. */
-export const OUTSIDE = -1
+export const OUTSIDE = NO_NUMBER
+
+export const NO_NODE = NO_NUMBER
 
 /**
  * The facts that policies can tell workloads apart by. Workloads with equal facts share one identity: policies are
@@ -20,115 +26,474 @@ export interface Identity {
 
 /** What the packet path needs to know of workloads and nodes; all in shared memory. */
 export interface IdentityTables {
-  readonly addressWorkload: AddressTable
-  readonly addressNode: AddressTable
-  readonly workloadIdentity: Int32Array<SharedArrayBuffer>
-  /** Node index of a workload; NO_NODE where its object names none. */
-  readonly workloadNode: Int32Array<SharedArrayBuffer>
-  /** Per identity, where its ports start in `ports`. */
-  readonly identityPorts: Int32Array<SharedArrayBuffer>
-  /** Lists of ports: how many, then (name, protocol, port) each. */
-  readonly ports: Int32Array<SharedArrayBuffer>
+  readonly addressWorkload: AddressTables
+  readonly addressNode: AddressTables
+  /** Per workload, WORKLOAD_WORDS words: its identity, the node it runs on, the node it is (NO_NODE for pods). */
+  readonly workloads: Words
+  /** Per identity, where its facts start in `lists`: how many terms, the terms, how many ports, (name, protocol, port) each. */
+  readonly facts: Words
+  /** Per node, where its terms start in `lists`: how many, then the terms; 0 where no Node object is known. */
+  readonly nodeFacts: Words
+  readonly lists: Words
   /** Blocks behind hosts: rows of (workload, prefix, address). */
-  readonly forwards: Int32Array<SharedArrayBuffer>
-  /** Node index of each host workload; NO_NODE for pods. */
-  readonly hostNode: Int32Array<SharedArrayBuffer>
+  readonly forwards: Words
   /** The workload that is this machine; OUTSIDE where no HostEndpoint is. */
   readonly localHost: number
   /** Index of the node that this machine is; NO_NODE where the picture does not know it. */
   readonly localNode: number
 }
 
-export const NO_NODE = -1
+/** A row of `IdentityTables.workloads`. */
+export const WORKLOAD_WORDS = 4
+const ROW_IDENTITY = 0
+const ROW_NODE = 1
+const ROW_HOST_NODE = 2
 
-/** The tables, and the names that belong to their numbers. */
+/** The tables, and the names that belong to their numbers. Where a number is free, the name is `undefined`. */
 export interface Identities {
   readonly tables: IdentityTables
-  readonly identities: readonly Identity[]
-  /** The identities of each namespace. */
-  readonly byNamespace: ReadonlyMap<string, readonly number[]>
+  readonly identities: readonly (Identity | undefined)[]
   /** Workloads that can be subjects and peers, by workload index. */
-  readonly workloads: readonly Workload[]
+  readonly workloads: readonly (Workload | undefined)[]
   readonly nodeNames: readonly string[]
-  /** Number of each port name that a workload has. */
+  /** Number of each port name that a workload has or a policy asks for. */
   readonly portNames: ReadonlyMap<string, number>
 }
 
-/** Gives every workload of the snapshot its identity and every address its owner. */
-export function identify(snapshot: Snapshot): Identities {
-  // Host-network pods carry their node's addresses: no policy selects them (NetworkPolicy concept page).
-  // A finished pod owns nothing and receives nothing.
-  const workloads = snapshot.workloads.filter(({ hostNetwork, phase }) => {
-    return !hostNetwork && phase !== 'Succeeded' && phase !== 'Failed'
-  })
-  const nodeNames = nodesOf(snapshot)
-  const nodeIndex = new Map(nodeNames.map((name, i) => [name, i]))
-  const portNames = new Map<string, number>()
-  const ports = new Int32List()
-  const identityPorts = new Int32List()
-  const identities: Identity[] = []
-  const byNamespace = new Map<string, number[]>()
-  const known = new Map<string, number>()
-  const workloadIdentity = sharedInt32(workloads.length)
-  const workloadNode = sharedInt32(workloads.length)
-  const hostNode = sharedInt32(workloads.length).fill(NO_NODE)
-  const forwards = new Int32List()
-  let localHost = OUTSIDE
+/** What changed among identities since the last `take`. */
+export interface IdentityChange {
+  /** Identities that are new or gone, or whose facts are others now: who selects them has to be found out again. */
+  readonly identities: ReadonlySet<number>
+  /** Workloads that are new or gone, or different in what policies or the data path see of them. */
+  readonly workloads: ReadonlySet<number>
+  /** Whoever has an end here may be judged as somebody else now. */
+  readonly addresses: readonly Address[]
+  readonly blocks: readonly Block[]
+  /** This machine is another workload than before. */
+  readonly host: boolean
+  /** This machine is another node than before. */
+  readonly node: boolean
+}
 
-  for (const [i, workload] of workloads.entries()) {
-    const key = identityKey(workload)
-    let identity = known.get(key)
-    if (identity === undefined) {
-      identity = identities.length
-      known.set(key, identity)
-      identities.push({
-        namespace: workload.namespace,
-        labels: workload.labels,
-        namespaceLabels: snapshot.namespaces.get(workload.namespace)!.labels,
-        ports: workload.ports,
-      })
-      identityPorts.push(ports.push(workload.ports.length))
-      for (const { name, protocol, port } of workload.ports) {
-        const number = portNames.get(name) ?? portNames.size
-        portNames.set(name, number)
-        ports.push(number, protocol, port)
-      }
-      const inNamespace = byNamespace.get(workload.namespace)
-      if (inNamespace) inNamespace.push(identity)
-      else byNamespace.set(workload.namespace, [identity])
-    }
-    workloadIdentity[i] = identity
-    workloadNode[i] = workload.node === undefined ? NO_NODE : nodeIndex.get(workload.node)!
-    if (workload.isHost) {
-      hostNode[i] = workloadNode[i]!
-      if (workload.node === snapshot.localNode && localHost === OUTSIDE) localHost = i
-      for (const { address, prefix } of workload.forwards)
-        forwards.push(i, prefix, address.w0, address.w1, address.w2, address.w3)
+interface MutableIdentity extends Identity {
+  namespaceLabels: Labels
+  readonly key: string
+  terms: readonly number[]
+  /** How many words its facts have. */
+  length: number
+}
+
+/** Gives every workload its identity and every address its owner, and keeps both as workloads, namespaces and nodes change. */
+export class IdentityIndex {
+  readonly terms = new Terms()
+  readonly identities: (MutableIdentity | undefined)[] = []
+  readonly workloads: (Workload | undefined)[] = []
+  readonly nodeNames: string[] = []
+  readonly #localNodeName: string | undefined
+  readonly #portNames = new Map<string, number>()
+  readonly #members = new Members()
+  readonly #byKey = new Map<string, number>()
+  readonly #byNamespace = new Map<string, Set<number>>()
+  readonly #slots = new Map<string, number>()
+  readonly #freeSlots: number[] = []
+  readonly #freeIdentities: number[] = []
+  readonly #nodeIndex = new Map<string, number>()
+  readonly #nodes = new Map<string, { node: Node; terms: readonly number[] }>()
+  readonly #hosts = new Map<number, Workload>()
+  /** Addresses that more than one workload claims, by their text. */
+  readonly #contested = new Map<string, Set<number>>()
+  readonly #namespaceLabels = new Map<string, Labels>()
+  readonly #addressWorkload = new AddressMap()
+  #addressNode = new AddressMap()
+  readonly #rows = new TwinWords(WORKLOAD_WORDS * 64)
+  readonly #facts = new TwinWords(64)
+  readonly #nodeFacts = new TwinWords(16)
+  readonly #lists = new WordHeap()
+  #forwards = sharedWords(0)
+  #localHost = OUTSIDE
+  #localNode = NO_NODE
+  #hasOtherNodes = false
+  #hasOtherHosts = false
+  #changed = new Set<number>()
+  #changedWorkloads = new Set<number>()
+  #addresses: Address[] = []
+  #blocks: Block[] = []
+  #host = false
+  #node = false
+
+  /** @param localNode the name of the node that decides packets */
+  constructor(localNode?: string) {
+    this.#localNodeName = localNode
+  }
+
+  /** The number of a port name. */
+  portName(name: string): number {
+    const known = this.#portNames.get(name)
+    if (known !== undefined) return known
+    this.#portNames.set(name, this.#portNames.size)
+    return this.#portNames.size - 1
+  }
+
+  /** The identities of a namespace. */
+  inNamespace(namespace: string): Iterable<number> {
+    return this.#byNamespace.get(namespace) ?? []
+  }
+
+  /** The indices of the workloads that have an identity. */
+  membersOf(identity: number): Iterable<number> {
+    return this.#members.of(identity)
+  }
+
+  termsOf(identity: number): readonly number[] {
+    return this.identities[identity]!.terms
+  }
+
+  /** The workload that this machine is; OUTSIDE where no HostEndpoint is. */
+  get localHost(): number {
+    return this.#localHost
+  }
+
+  /** The picture does not know this machine as a node. */
+  get isNoNode(): boolean {
+    return this.#localNode === NO_NODE
+  }
+
+  /** Whether a workload runs on this machine; one whose object names no node is taken to. */
+  isLocal(workload: number): boolean {
+    const node = this.#rows.get(workload * WORKLOAD_WORDS + ROW_NODE)
+    return node === NO_NODE || node === this.#localNode
+  }
+
+  /** The labels of the node that a flow goes to; `undefined` where it goes to none that is known. */
+  nodeLabelsOf({ destinationWorkload, packet, hasDestinationAddress }: Flow): Labels | undefined {
+    const host = this.workloads[destinationWorkload]
+    if (host?.isHost) return this.#nodes.get(host.node ?? '')?.node.labels
+    const node = hasDestinationAddress ? this.#addressNode.get(packet.destination) : NO_NODE
+    return node === NO_NODE ? undefined : this.#nodes.get(this.nodeNames[node]!)?.node.labels
+  }
+
+  identityOf(workload: number): number {
+    return this.#rows.get(workload * WORKLOAD_WORDS + ROW_IDENTITY)
+  }
+
+  /** Takes a new or changed workload in. @param key what tells workloads apart */
+  upsertWorkload(key: string, workload: Workload): void {
+    if (!hasIdentity(workload)) return this.deleteWorkload(key)
+    const former = this.#slots.get(key)
+    if (former === undefined) this.#addWorkload(key, workload)
+    else this.#changeWorkload(former, workload)
+  }
+
+  deleteWorkload(key: string): void {
+    const slot = this.#slots.get(key)
+    if (slot === undefined) return
+    const workload = this.workloads[slot]!
+    this.#note(slot, workload)
+    for (const address of workload.addresses) this.#release(address, slot)
+    this.#leaveIdentity(slot)
+    this.#slots.delete(key)
+    this.workloads[slot] = undefined
+    this.#freeSlots.push(slot)
+    if (this.#hosts.delete(slot)) this.#hasOtherHosts = true
+  }
+
+  /** @param labels `undefined` where only its workloads mention the namespace */
+  setNamespace(name: string, labels: Labels | undefined): void {
+    if (labels) this.#namespaceLabels.set(name, labels)
+    else this.#namespaceLabels.delete(name)
+    for (const number of this.inNamespace(name)) {
+      const identity = this.identities[number]!
+      identity.namespaceLabels = this.#labelsOf(name)
+      const terms = this.#termsFor(identity)
+      if (sameNumbers(terms, identity.terms)) continue
+      this.#storeFacts(number, terms)
+      this.#changed.add(number)
+      for (const slot of this.#members.of(number)) this.#note(slot, this.workloads[slot]!)
     }
   }
 
-  return {
-    identities,
-    byNamespace,
-    workloads,
-    nodeNames,
-    portNames,
-    tables: {
-      addressWorkload: buildAddressTable(ownedAddresses(workloads)),
-      addressNode: buildAddressTable(
-        [...snapshot.nodes.map(({ name, addresses }) => ({ name, addresses })), ...hostAddresses(workloads)].flatMap(
-          ({ name, addresses }) => addresses.map((address) => [address, nodeIndex.get(name)!] as const),
-        ),
-      ),
-      workloadIdentity,
-      workloadNode,
-      identityPorts: identityPorts.toShared(),
-      ports: ports.toShared(),
-      forwards: forwards.toShared(),
-      hostNode,
-      localHost,
-      localNode: nodeIndex.get(snapshot.localNode ?? '') ?? NO_NODE,
-    },
+  upsertNode(node: Node): void {
+    const former = this.#nodes.get(node.name)
+    const index = this.#indexOf(node.name)
+    const terms: number[] = []
+    this.terms.collect('node', node.labels, terms)
+    this.#nodes.set(node.name, { node, terms })
+    const hasMoved = !former || !sameAddresses(former.node.addresses, node.addresses)
+    if (!hasMoved && sameNumbers(former.terms, terms)) return
+    this.#storeNodeFacts(index, former?.terms, terms)
+    this.#addresses.push(...(former?.node.addresses ?? []), ...node.addresses)
+    if (hasMoved) this.#hasOtherNodes = true
+  }
+
+  deleteNode(name: string): void {
+    const former = this.#nodes.get(name)
+    if (!former) return
+    this.#nodes.delete(name)
+    this.#storeNodeFacts(this.#indexOf(name), former.terms, undefined)
+    this.#addresses.push(...former.node.addresses)
+    this.#hasOtherNodes = true
+  }
+
+  /** Gives the terms that policies ask for since the last time to those whom they describe. */
+  learnTerms(): void {
+    const fresh = this.terms.takeFresh()
+    if (fresh.length === 0) return
+    const nodeTerms = fresh.filter(({ scope }) => scope === 'node')
+    const others = fresh.filter(({ scope }) => scope !== 'node')
+    if (others.length > 0) {
+      for (const [number, identity] of this.identities.entries()) {
+        if (!identity) continue
+        const learned = others.filter((term) =>
+          holds(term, term.scope === 'workload' ? identity.labels : identity.namespaceLabels),
+        )
+        if (learned.length > 0) this.#storeFacts(number, [...identity.terms, ...learned.map((term) => term.number)])
+      }
+    }
+    if (nodeTerms.length === 0) return
+    for (const [name, known] of this.#nodes) {
+      const learned = nodeTerms.filter((term) => holds(term, known.node.labels)).map((term) => term.number)
+      if (learned.length === 0) continue
+      const terms = [...known.terms, ...learned]
+      this.#storeNodeFacts(this.#indexOf(name), known.terms, terms)
+      this.#nodes.set(name, { node: known.node, terms })
+    }
+  }
+
+  /** What changed since the last call. */
+  take(): IdentityChange {
+    this.#settleHosts()
+    if (this.#hasOtherNodes) this.#indexNodes()
+    this.#hasOtherNodes = false
+    const localNode = this.#nodeIndex.get(this.#localNodeName ?? '') ?? NO_NODE
+    if (localNode !== this.#localNode) this.#node = true
+    this.#localNode = localNode
+    const change = {
+      identities: this.#changed,
+      workloads: this.#changedWorkloads,
+      addresses: this.#addresses,
+      blocks: this.#blocks,
+      host: this.#host,
+      node: this.#node,
+    }
+    this.#changed = new Set()
+    this.#changedWorkloads = new Set()
+    this.#addresses = []
+    this.#blocks = []
+    this.#host = false
+    this.#node = false
+    return change
+  }
+
+  publish(): Identities {
+    return {
+      identities: this.identities,
+      workloads: this.workloads,
+      nodeNames: this.nodeNames,
+      portNames: this.#portNames,
+      tables: {
+        addressWorkload: this.#addressWorkload.publish(),
+        addressNode: this.#addressNode.publish(),
+        workloads: this.#rows.publish(),
+        facts: this.#facts.publish(),
+        nodeFacts: this.#nodeFacts.publish(),
+        lists: this.#lists.publish(),
+        forwards: this.#forwards,
+        localHost: this.#localHost,
+        localNode: this.#localNode,
+      },
+    }
+  }
+
+  #addWorkload(key: string, workload: Workload): void {
+    const slot = this.#freeSlots.pop() ?? this.workloads.length
+    this.#slots.set(key, slot)
+    this.workloads[slot] = workload
+    this.#rows.ensure((slot + 1) * WORKLOAD_WORDS)
+    this.#enterIdentity(slot, workload)
+    this.#writeRow(slot, workload)
+    for (const address of workload.addresses) this.#claim(address, slot)
+    this.#note(slot, workload)
+    if (workload.isHost) this.#noteHost(slot, workload)
+  }
+
+  #changeWorkload(slot: number, workload: Workload): void {
+    const former = this.workloads[slot]!
+    this.workloads[slot] = workload
+    const hasMoved = !sameAddresses(former.addresses, workload.addresses) || rankDiffers(former, workload)
+    if (hasMoved) {
+      for (const address of former.addresses) this.#release(address, slot)
+      for (const address of workload.addresses) this.#claim(address, slot)
+    }
+    const formerIdentity = this.identityOf(slot)
+    const isSame = hasFacts(this.identities[formerIdentity]!, workload)
+    if (!isSame) {
+      this.#leaveIdentity(slot)
+      this.#enterIdentity(slot, workload)
+    }
+    const isElsewhere = former.node !== workload.node || former.isHost !== workload.isHost
+    if (isElsewhere) this.#writeRow(slot, workload)
+    const hasOtherForwards = !sameBlocks(former.forwards, workload.forwards)
+    if (hasMoved || !isSame || isElsewhere || hasOtherForwards) {
+      this.#note(slot, former)
+      this.#note(slot, workload)
+    }
+    if (former.isHost || workload.isHost) {
+      this.#hosts.delete(slot)
+      if (workload.isHost) this.#noteHost(slot, workload)
+      this.#hasOtherHosts = true
+    }
+  }
+
+  #noteHost(slot: number, workload: Workload): void {
+    this.#hosts.set(slot, workload)
+    this.#hasOtherHosts = true
+  }
+
+  /** Its flows may be judged otherwise from now on. */
+  #note(slot: number, workload: Workload): void {
+    this.#changedWorkloads.add(slot)
+    this.#addresses.push(...workload.addresses)
+    if (!workload.isHost) return
+    this.#blocks.push(...workload.forwards)
+    if (workload.node === this.#localNodeName) this.#host = true
+  }
+
+  #writeRow(slot: number, workload: Workload): void {
+    const node = workload.node === undefined ? NO_NODE : this.#indexOf(workload.node)
+    this.#rows.set(slot * WORKLOAD_WORDS + ROW_NODE, node)
+    this.#rows.set(slot * WORKLOAD_WORDS + ROW_HOST_NODE, workload.isHost ? node : NO_NODE)
+  }
+
+  #enterIdentity(slot: number, workload: Workload): void {
+    const key = identityKey(workload)
+    let number = this.#byKey.get(key)
+    if (number === undefined) {
+      number = this.#freeIdentities.pop() ?? this.identities.length
+      this.#byKey.set(key, number)
+      this.#addIdentity(number, key, workload)
+    }
+    this.#rows.set(slot * WORKLOAD_WORDS + ROW_IDENTITY, number)
+    this.#members.add(number, slot)
+  }
+
+  #addIdentity(number: number, key: string, { namespace, labels, ports }: Workload): void {
+    const identity = { key, namespace, labels, ports, namespaceLabels: this.#labelsOf(namespace), terms: [], length: 0 }
+    this.identities[number] = identity
+    this.#facts.ensure(number + 1)
+    this.#storeFacts(number, this.#termsFor(identity))
+    const inNamespace = this.#byNamespace.get(namespace)
+    if (inNamespace) inNamespace.add(number)
+    else this.#byNamespace.set(namespace, new Set([number]))
+    this.#changed.add(number)
+  }
+
+  #leaveIdentity(slot: number): void {
+    const number = this.identityOf(slot)
+    this.#members.remove(number, slot)
+    if (!this.#members.isEmpty(number)) return
+    const { key, namespace, length } = this.identities[number]!
+    this.#byKey.delete(key)
+    const inNamespace = this.#byNamespace.get(namespace)!
+    inNamespace.delete(number)
+    if (inNamespace.size === 0) this.#byNamespace.delete(namespace)
+    this.#lists.free(this.#facts.get(number), length)
+    this.#facts.set(number, 0)
+    this.identities[number] = undefined
+    this.#freeIdentities.push(number)
+    this.#changed.add(number)
+  }
+
+  #termsFor({ labels, namespaceLabels }: Identity): number[] {
+    const terms: number[] = []
+    this.terms.collect('workload', labels, terms)
+    this.terms.collect('namespace', namespaceLabels, terms)
+    return terms
+  }
+
+  #storeFacts(number: number, terms: readonly number[]): void {
+    const identity = this.identities[number]!
+    const words = [terms.length, ...terms, identity.ports.length]
+    for (const { name, protocol, port } of identity.ports) words.push(this.portName(name), protocol, port)
+    this.#lists.free(this.#facts.get(number), identity.length)
+    this.#facts.set(number, this.#lists.store(words))
+    identity.terms = terms
+    identity.length = words.length
+  }
+
+  #storeNodeFacts(index: number, former: readonly number[] | undefined, terms: readonly number[] | undefined): void {
+    this.#lists.free(this.#nodeFacts.get(index), (former?.length ?? 0) + 1)
+    this.#nodeFacts.set(index, terms ? this.#lists.store([terms.length, ...terms]) : 0)
+  }
+
+  #labelsOf(namespace: string): Labels {
+    return this.#namespaceLabels.get(namespace) ?? impliedNamespace(namespace).labels
+  }
+
+  #indexOf(node: string): number {
+    const known = this.#nodeIndex.get(node)
+    if (known !== undefined) return known
+    this.#nodeIndex.set(node, this.nodeNames.length)
+    this.#nodeFacts.ensure(this.nodeNames.length + 1)
+    return this.nodeNames.push(node) - 1
+  }
+
+  #claim(address: Address, slot: number): void {
+    const owner = this.#addressWorkload.get(address)
+    if (owner === slot) return
+    if (owner === NO_NUMBER) return this.#addressWorkload.set(address, slot)
+    const text = formatAddress(address)
+    const claims = this.#contested.get(text) ?? new Set([owner])
+    claims.add(slot)
+    this.#contested.set(text, claims)
+    this.#addressWorkload.set(address, this.#best(claims))
+  }
+
+  #release(address: Address, slot: number): void {
+    const text = formatAddress(address)
+    const claims = this.#contested.get(text)
+    if (!claims) {
+      if (this.#addressWorkload.get(address) === slot) this.#addressWorkload.delete(address)
+      return
+    }
+    claims.delete(slot)
+    this.#addressWorkload.set(address, this.#best(claims))
+    if (claims.size < 2) this.#contested.delete(text)
+  }
+
+  #best(claims: ReadonlySet<number>): number {
+    return [...claims].reduce((best, slot) =>
+      outranks(this.workloads[slot]!, this.workloads[best]!) ? slot : best,
+    )
+  }
+
+  #settleHosts(): void {
+    if (!this.#hasOtherHosts) return
+    this.#hasOtherHosts = false
+    this.#hasOtherNodes = true
+    const hosts = this.#sortedHosts()
+    this.#localHost = hosts.find(([, { node }]) => node === this.#localNodeName)?.[0] ?? OUTSIDE
+    const rows = hosts.flatMap(([slot, { forwards }]) =>
+      forwards.flatMap(({ address: { w0, w1, w2, w3 }, prefix }) => [slot, prefix, w0, w1, w2, w3]),
+    )
+    this.#forwards = sharedWords(rows.length)
+    this.#forwards.set(rows)
+  }
+
+  /** Nodes and hosts are few and change rarely. A host's addresses are its node's. */
+  #indexNodes(): void {
+    this.#addressNode = new AddressMap()
+    const nodes = [...this.#nodes.values()].map(({ node }) => node).sort((a, b) => (a.name < b.name ? -1 : 1))
+    const hosts = this.#sortedHosts().map(([, { node, addresses }]) => ({ name: node!, addresses }))
+    for (const { name, addresses } of [...nodes, ...hosts]) {
+      for (const address of addresses) {
+        if (this.#addressNode.get(address) === NO_NUMBER) this.#addressNode.set(address, this.#indexOf(name))
+      }
+    }
+  }
+
+  /** Whichever arrived first: of two for one node the first by name counts. */
+  #sortedHosts(): [number, Workload][] {
+    return [...this.#hosts].sort(([, a], [, b]) => (refName(a.ref) < refName(b.ref) ? -1 : 1))
   }
 }
 
@@ -140,6 +505,21 @@ export function workloadOf(tables: IdentityTables, address: Address): number {
 /** The node that has an address, or NO_NODE. */
 export function nodeOf(tables: IdentityTables, address: Address): number {
   return lookupAddress(tables.addressNode, address)
+}
+
+/** The identity of a workload; OUTSIDE for OUTSIDE. */
+export function identityOf(tables: IdentityTables, workload: number): number {
+  return workload === OUTSIDE ? OUTSIDE : tables.workloads[workload * WORKLOAD_WORDS + ROW_IDENTITY]!
+}
+
+/** The node that a workload runs on; NO_NODE where its object names none. */
+export function nodeOfWorkload(tables: IdentityTables, workload: number): number {
+  return tables.workloads[workload * WORKLOAD_WORDS + ROW_NODE]!
+}
+
+/** The node that a host is; NO_NODE for a pod. */
+export function hostNodeOf(tables: IdentityTables, workload: number): number {
+  return tables.workloads[workload * WORKLOAD_WORDS + ROW_HOST_NODE]!
 }
 
 /** The host that an address lies behind, or OUTSIDE. @param only the only host to look at; OUTSIDE for any */
@@ -158,36 +538,63 @@ export function forwardingHost(tables: IdentityTables, address: Address, only: n
 
 /** Whether a workload runs on this machine; one whose object names no node is taken to. */
 export function isLocal(tables: IdentityTables, workload: number): boolean {
-  const node = tables.workloadNode[workload]!
+  const node = nodeOfWorkload(tables, workload)
   return node === NO_NODE || node === tables.localNode
+}
+
+/**
+ * Whether policies can name the workload. Host-network pods carry their node's addresses: no policy selects them
+ * (NetworkPolicy concept page). A finished pod owns nothing and receives nothing.
+ */
+export function hasIdentity({ hostNetwork, phase }: Workload): boolean {
+  return !hostNetwork && phase !== 'Succeeded' && phase !== 'Failed'
 }
 
 /** Two live pods with one address: Running wins over Pending, then the younger, then (no order of arrival) the first by name. */
 export function outranks(a: Workload, b: Workload): boolean {
   if ((a.phase === 'Running') !== (b.phase === 'Running')) return a.phase === 'Running'
   if (a.createdMs !== b.createdMs) return a.createdMs > b.createdMs
-  return refName(a.ref) < refName(b.ref)
+  if (refName(a.ref) !== refName(b.ref)) return refName(a.ref) < refName(b.ref)
+  return a.ref.kind < b.ref.kind
 }
 
-function ownedAddresses(workloads: readonly Workload[]): (readonly [Address, number])[] {
-  return workloads
-    .flatMap((workload, i) => workload.addresses.map((address) => [address, i] as const))
-    .sort(([, a], [, b]) =>
-      outranks(workloads[a]!, workloads[b]!) ? -1 : outranks(workloads[b]!, workloads[a]!) ? 1 : a - b,
-    )
+function rankDiffers(a: Workload, b: Workload): boolean {
+  return a.phase !== b.phase || a.createdMs !== b.createdMs
 }
 
-/** A host's addresses are its node's. */
-function hostAddresses(workloads: readonly Workload[]): { name: string; addresses: readonly Address[] }[] {
-  return workloads.flatMap(({ isHost, node, addresses }) =>
-    isHost && node !== undefined ? [{ name: node, addresses }] : [],
+function hasFacts(identity: Identity, workload: Workload): boolean {
+  return (
+    identity.namespace === workload.namespace &&
+    sameLabels(identity.labels, workload.labels) &&
+    identity.ports.length === workload.ports.length &&
+    identity.ports.every((port, i) => samePort(port, workload.ports[i]!))
   )
 }
 
-function nodesOf(snapshot: Snapshot): string[] {
-  const names = new Set(snapshot.nodes.map((node) => node.name))
-  for (const { node } of snapshot.workloads) if (node !== undefined) names.add(node)
-  return [...names]
+function samePort(a: NamedPort, b: NamedPort): boolean {
+  return a.name === b.name && a.protocol === b.protocol && a.port === b.port
+}
+
+function sameLabels(a: Labels, b: Labels): boolean {
+  if (a === b) return true
+  if (a.size !== b.size) return false
+  for (const [key, value] of a) if (b.get(key) !== value) return false
+  return true
+}
+
+function sameNumbers(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((each) => b.includes(each))
+}
+
+function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
+  return a.length === b.length && a.every((address, i) => sameAddress(address, b[i]!))
+}
+
+function sameBlocks(a: readonly Block[], b: readonly Block[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(({ prefix, address }, i) => prefix === b[i]!.prefix && sameAddress(address, b[i]!.address))
+  )
 }
 
 function byKey([a]: readonly [string, string], [b]: readonly [string, string]): number {

@@ -1,54 +1,16 @@
 import { type Block, blockContains } from './address.ts'
 import { type ObjectReader, readMetadata } from './object-reader.ts'
-import type { ObjectRef } from './objects.ts'
-import { type LabelSelector, readSelector } from './selector.ts'
+import type { PeerMatch, Policy, PortMatch, Rule } from './policy.ts'
+import { readSelector } from './selector.ts'
 import { protocolNumbers, readBlock } from './workload.ts'
-
-/** Ports of a rule: a range of one protocol, or a name that the destination pod gives a port. */
-export interface PortMatch {
-  /** IP protocol number. */
-  readonly protocol: number
-  /** Inclusive; 0-65535 where the policy names no port. */
-  readonly first: number
-  readonly last: number
-  /** Where set, `first` and `last` are not used. */
-  readonly portName?: string
-}
-
-/** Who may be at the other end: pods by their labels, or addresses. */
-export type PeerMatch =
-  | {
-      readonly type: 'pods'
-      /** `undefined`: the policy's own namespace. */
-      readonly namespaceSelector: LabelSelector | undefined
-      readonly podSelector: LabelSelector
-    }
-  | { readonly type: 'block'; readonly cidr: Block; readonly except: readonly Block[] }
-
-/** One rule; `undefined` ports or peers are no restriction. */
-export interface NetworkPolicyRule {
-  readonly ports: readonly PortMatch[] | undefined
-  readonly peers: readonly PeerMatch[] | undefined
-}
-
-/** A networking.k8s.io/v1 NetworkPolicy with the API's defaults applied. */
-export interface NetworkPolicy {
-  readonly type: 'NetworkPolicy'
-  readonly ref: ObjectRef
-  readonly namespace: string
-  readonly podSelector: LabelSelector
-  /** Rules of a direction that the policy does not isolate are `undefined`. */
-  readonly ingress: readonly NetworkPolicyRule[] | undefined
-  readonly egress: readonly NetworkPolicyRule[] | undefined
-}
 
 /**
  * Reads a NetworkPolicy as the API server would: its defaulting (`defaults.go`) and validation (`validation.go`) of
  * networking/v1. Throws InvalidObject.
  */
-export function readNetworkPolicy(object: ObjectReader): NetworkPolicy {
+export function readNetworkPolicy(object: ObjectReader): Policy {
   const top = object.fields(['apiVersion', 'kind', 'metadata', 'spec', 'status'])
-  const { ref } = readMetadata(object, 'NetworkPolicy', 'Namespaced')
+  const { ref, isAudited } = readMetadata(object, 'NetworkPolicy', 'Namespaced')
   const spec = top('spec')
   if (!spec.isPresent) object.fail('spec is missing')
   const field = spec.fields(['podSelector', 'policyTypes', 'ingress', 'egress'])
@@ -63,22 +25,30 @@ export function readNetworkPolicy(object: ObjectReader): NetworkPolicy {
     .map((item) => item.oneOf(['Ingress', 'Egress']))
   const types = listed.length > 0 ? listed : egress.length > 0 ? ['Ingress', 'Egress'] : ['Ingress']
   return {
-    type: 'NetworkPolicy',
+    type: 'Policy',
     ref,
-    namespace: ref.namespace!,
-    podSelector: readSelector(field('podSelector')),
+    tier: 'NetworkPolicy',
+    priority: 0,
+    namespace: ref.namespace,
+    subject: { namespaceSelector: undefined, podSelector: readSelector(field('podSelector')) },
     ingress: types.includes('Ingress') ? ingress : undefined,
     egress: types.includes('Egress') ? egress : undefined,
+    isAudited,
+    problems: [],
   }
 }
 
-function readRule(rule: ObjectReader, peersField: 'from' | 'to'): NetworkPolicyRule {
+function readRule(rule: ObjectReader, peersField: 'from' | 'to'): Rule {
   // A null rule is `- ` in YAML: nearly always a mistake, and it would allow everything.
   if (!rule.isPresent) rule.fail('empty rule; write {} to allow everything')
   const field = rule.fields([peersField, 'ports'])
   const ports = field('ports').items().map(readPort)
   const peers = field(peersField).items().map(readPeer)
-  return { ports: ports.length > 0 ? ports : undefined, peers: peers.length > 0 ? peers : undefined }
+  return {
+    action: 'Accept',
+    ports: ports.length > 0 ? ports : undefined,
+    peers: peers.length > 0 ? peers : undefined,
+  }
 }
 
 function readPort(item: ObjectReader): PortMatch {

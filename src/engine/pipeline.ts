@@ -1,5 +1,5 @@
 import type { PolicyKind } from './evaluator.ts'
-import { networkPolicies } from './network-policy-tier.ts'
+import { adminTier, baselineTier, networkPolicies } from './policy-tier.ts'
 
 /** The policy APIs that knp enforces, in order of precedence. */
-export const policyKinds: readonly PolicyKind[] = [networkPolicies]
+export const policyKinds: readonly PolicyKind[] = [adminTier, networkPolicies, baselineTier]

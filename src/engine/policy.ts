@@ -80,3 +80,20 @@ export const MODE_ANNOTATION = 'knp.dev/mode'
  * (0-1000).
  */
 export const LAST_PRIORITY = 1001
+
+const tierOrder: Record<TierName, number> = { Admin: 0, NetworkPolicy: 1, Baseline: 2 }
+
+/** The order in which policies are asked: by tier, priority, kind, namespace, name. */
+export function comparePolicies(a: Policy, b: Policy): number {
+  return (
+    tierOrder[a.tier] - tierOrder[b.tier] ||
+    a.priority - b.priority ||
+    compareTexts(a.ref.kind, b.ref.kind) ||
+    compareTexts(a.namespace ?? '', b.namespace ?? '') ||
+    compareTexts(a.ref.name, b.ref.name)
+  )
+}
+
+function compareTexts(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}

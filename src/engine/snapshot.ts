@@ -1,5 +1,20 @@
-import type { NetworkPolicy } from './network-policy.ts'
+import type { DomainName } from './domain-name.ts'
 import type { Namespace, NetworkSet, Node, Workload } from './objects.ts'
+import type { Policy } from './policy.ts'
+
+/** An object that policies are made of or refer to. */
+export type PolicyObject = Workload | Namespace | Node | NetworkSet | DomainName | Policy
+
+/** What tells objects of one picture apart: kind, namespace and name. */
+export function objectKey({ ref }: PolicyObject): string {
+  return `${ref.kind} ${ref.namespace ?? ''}/${ref.name}`
+}
+
+/** A change of the picture: objects that are new or different, and keys (see `objectKey`) that are gone. */
+export interface Delta {
+  readonly upserts: readonly PolicyObject[]
+  readonly deletes: readonly string[]
+}
 
 /** Everything that a policy may refer to, at one instant. */
 export interface Snapshot {
@@ -10,7 +25,10 @@ export interface Snapshot {
   readonly namespaces: ReadonlyMap<string, Namespace>
   readonly nodes: readonly Node[]
   readonly networkSets: readonly NetworkSet[]
-  readonly networkPolicies: readonly NetworkPolicy[]
+  /** What DNS names resolve to. */
+  readonly domainNames: readonly DomainName[]
+  /** In the order in which they are asked: by tier, priority, kind, namespace, name. */
+  readonly policies: readonly Policy[]
   /** The name of the machine that decides; `undefined` where none does (explain). */
   readonly localNode: string | undefined
 }

@@ -1,0 +1,136 @@
+import type { Direction, PolicyEvaluator, TierTables, Trace, Verdict } from './evaluator.ts'
+import type { Flow } from './flow.ts'
+import type { IdentityTables } from './identity.ts'
+import type { TierName } from './policy.ts'
+import { RuleFinder } from './rule-index.ts'
+import { RuleMatcher } from './rule-matcher.ts'
+import { ACCEPT, BLOCK_HEADER, BLOCK_RULES, DENY, RULE_ACTION, RULE_LENGTH } from './rule-words.ts'
+import type { Words } from './twin-words.ts'
+
+/** What a tier decides by; see `PolicyTier`, which writes it. */
+export interface PolicyTierTables extends TierTables {
+  /** Per identity, the number of its selection: the policies that select it; 0: none. */
+  readonly selections: Words
+  /** Per selection, LIST_COLUMNS words: where the list of its policies starts in `words`; 0 where none has rules there. */
+  readonly lists: Words
+  /** Per policy, where its blocks of egress and of ingress rules start in `words`; 0 for none. */
+  readonly blocks: Words
+  /** Lists (how many policies, their numbers; or INDEXED and an index), and blocks of rules. */
+  readonly words: Words
+}
+
+/** The columns of `lists`: egress and ingress as enforced, then egress and ingress with the audited policies. */
+export const LIST_COLUMNS = 4
+export const AUDITED_COLUMN = 2
+/** In place of a list's length: an index over its rules follows. */
+export const INDEXED = -1
+/** The columns of `blocks`, and the first ones of `lists`. */
+export const EGRESS = 0
+export const INGRESS = 1
+
+/** What makes the tiers different from each other. */
+export interface TierRules {
+  readonly name: TierName
+  /** What it says of a flow that none of the policies that select the subject has a rule for. */
+  readonly otherwise: 'deny' | 'next'
+  /** Whether it lets a pod reach the node it runs on, whatever its policies say. */
+  readonly opensOwnNode: boolean
+}
+
+/** Says in words what a tier did; only where there are names. */
+export type TierExplainer = (step: TierDecision, trace: Trace) => void
+
+/** What a tier found: where the rule starts that decided (0: none). */
+export interface TierDecision {
+  readonly direction: Direction
+  readonly flow: Flow
+  readonly verdict: Verdict
+  readonly rule: number
+  /** Whether any policy with rules in this direction selects the subject. */
+  readonly isSelected: boolean
+  /** The node that a pod runs on: reached in spite of the policies. */
+  readonly isOwnNode: boolean
+}
+
+/** A tier of policies, over the tables of one generation. */
+export class TierEvaluator implements PolicyEvaluator {
+  readonly name: TierName
+  readonly #rules: TierRules
+  readonly #tables: PolicyTierTables
+  readonly #matcher: RuleMatcher
+  readonly #finder: RuleFinder
+  readonly #explain: TierExplainer | undefined
+
+  /** @param explain fills traces; left out on the packet path */
+  constructor(rules: TierRules, tables: PolicyTierTables, identities: IdentityTables, explain?: TierExplainer) {
+    this.name = rules.name
+    this.#rules = rules
+    this.#tables = tables
+    this.#matcher = new RuleMatcher(tables.words, identities)
+    this.#finder = new RuleFinder(tables.words, identities, this.#matcher)
+    this.#explain = explain
+  }
+
+  evaluateEgress(flow: Flow, trace?: Trace): Verdict {
+    const list = this.#listOf(flow.sourceIdentity, EGRESS, flow.includesAudited)
+    if (list === 0) return trace ? this.#trace('egress', flow, 'next', 0, false, false, trace) : 'next'
+    this.#matcher.takeEgress(flow)
+    const rule = this.#find(list, EGRESS, flow)
+    const verdict = this.#verdictOf(rule)
+    // "Traffic to and from the node where a Pod is running is always allowed" (NetworkPolicy concept page).
+    const isOwnNode = verdict === 'deny' && this.#rules.opensOwnNode && flow.isToOwnNode
+    const final = isOwnNode ? 'accept' : verdict
+    return trace ? this.#trace('egress', flow, final, rule, true, isOwnNode, trace) : final
+  }
+
+  evaluateIngress(flow: Flow, trace?: Trace): Verdict {
+    const list = this.#listOf(flow.destinationIdentity, INGRESS, flow.includesAudited)
+    if (list === 0) return trace ? this.#trace('ingress', flow, 'next', 0, false, false, trace) : 'next'
+    this.#matcher.takeIngress(flow)
+    const rule = this.#find(list, INGRESS, flow)
+    const verdict = this.#verdictOf(rule)
+    return trace ? this.#trace('ingress', flow, verdict, rule, true, false, trace) : verdict
+  }
+
+  #listOf(identity: number, column: number, includesAudited: boolean): number {
+    const selection = this.#tables.selections[identity]!
+    if (selection === 0) return 0
+    return this.#tables.lists[selection * LIST_COLUMNS + column + (includesAudited ? AUDITED_COLUMN : 0)]!
+  }
+
+  /** Where the first rule starts that matches; 0 where none does. */
+  #find(list: number, direction: number, flow: Flow): number {
+    const { words, blocks } = this.#tables
+    const count = words[list]!
+    if (count === INDEXED) return this.#finder.find(list + 1, flow)
+    for (let at = list + 1; at <= list + count; at++) {
+      const block = blocks[words[at]! * 2 + direction]!
+      let rule = block + BLOCK_HEADER
+      for (let left = words[block + BLOCK_RULES]!; left > 0; left--) {
+        if (this.#matcher.matches(rule)) return rule
+        rule += words[rule + RULE_LENGTH]!
+      }
+    }
+    return 0
+  }
+
+  #verdictOf(rule: number): Verdict {
+    if (rule === 0) return this.#rules.otherwise
+    const action = this.#tables.words[rule + RULE_ACTION]
+    return action === ACCEPT ? 'accept' : action === DENY ? 'deny' : 'next'
+  }
+
+  #trace(
+    direction: Direction,
+    flow: Flow,
+    verdict: Verdict,
+    rule: number,
+    isSelected: boolean,
+    isOwnNode: boolean,
+    trace: Trace,
+  ): Verdict {
+    if (!this.#explain) throw new Error('this evaluator was made for the packet path and has no names')
+    this.#explain({ direction, flow, verdict, rule, isSelected, isOwnNode }, trace)
+    return verdict
+  }
+}

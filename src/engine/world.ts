@@ -1,0 +1,166 @@
+import type { Address, Block } from './address.ts'
+import { coversName, type DomainName } from './domain-name.ts'
+import type { WorldChange } from './evaluator.ts'
+import { isNamedBy, selectsSet } from './network-set.ts'
+import { type Labels, type Namespace, type NetworkSet, type Node, refName, type Workload } from './objects.ts'
+import { comparePolicies, type PeerMatch, type PodsMatch, type Policy } from './policy.ts'
+import { type Delta, objectKey, type PolicyObject, type Snapshot } from './snapshot.ts'
+import { impliedNamespace } from './workload.ts'
+
+/** What a delta does to the world, apart from policies: objects as they are now, `undefined` where they are gone. */
+export interface ObjectChange {
+  readonly workloads: ReadonlyMap<string, Workload | undefined>
+  readonly namespaces: ReadonlyMap<string, Labels | undefined>
+  readonly nodes: ReadonlyMap<string, Node | undefined>
+  /** What is in NetworkSets and names that changed, then and now. */
+  readonly blocks: readonly Block[]
+  readonly addresses: readonly Address[]
+}
+
+/** Everything that policies may refer to, as it is now; changed by deltas. */
+export class World {
+  readonly #objects = {
+    Workload: new Map<string, Workload>(),
+    Namespace: new Map<string, Namespace>(),
+    Node: new Map<string, Node>(),
+    NetworkSet: new Map<string, NetworkSet>(),
+    Policy: new Map<string, Policy>(),
+    DomainName: new Map<string, DomainName>(),
+  }
+  readonly #namespaces = new Map<string, Namespace>()
+
+  get networkSets(): Iterable<NetworkSet> {
+    return this.#objects.NetworkSet.values()
+  }
+
+  labelsOf(namespace: string): Labels {
+    return (this.#namespaces.get(namespace) ?? impliedNamespace(namespace)).labels
+  }
+
+  /** The networks of the NetworkSets that a peer names. @param namespace the policy's own */
+  networksOf(peer: PodsMatch, namespace: string | undefined): Block[] {
+    const networks: Block[] = []
+    for (const set of this.networkSets) {
+      if (isNamedBy(set, peer, namespace, this.labelsOf(set.namespace))) networks.push(...set.networks)
+    }
+    return networks
+  }
+
+  /** The NetworkSets that a peer names, as people call them. */
+  setNamesOf(peer: PodsMatch, namespace: string | undefined): string[] {
+    return [...this.networkSets]
+      .filter((set) => isNamedBy(set, peer, namespace, this.labelsOf(set.namespace)))
+      .map(({ ref }) => `NetworkSet ${refName(ref)}`)
+  }
+
+  /** What the names that a pattern covers resolve to. */
+  addressesOf(pattern: string): Address[] {
+    const addresses: Address[] = []
+    for (const { name, addresses: resolved } of this.#objects.DomainName.values()) {
+      if (coversName(pattern, name)) addresses.push(...resolved)
+    }
+    return addresses
+  }
+
+  /** Takes a change in; answers what it does to policies, and to everything else. */
+  apply({ upserts, deletes }: Delta): { policies: WorldChange; objects: ObjectChange } {
+    const changes = new Map<string, { former: PolicyObject | undefined; latest: PolicyObject | undefined }>()
+    for (const key of deletes) {
+      const former = this.#find(key)
+      if (!former) continue
+      this.#objects[former.type].delete(key)
+      if (former.type === 'Namespace') this.#namespaces.delete(former.name)
+      changes.set(key, { former, latest: undefined })
+    }
+    for (const latest of upserts) {
+      const key = objectKey(latest)
+      const former = changes.get(key)?.former ?? this.#find(key)
+      if (former && former.type !== latest.type) this.#objects[former.type].delete(key)
+      ;(this.#objects[latest.type] as Map<string, PolicyObject>).set(key, latest)
+      if (latest.type === 'Namespace') this.#namespaces.set(latest.name, latest)
+      changes.set(key, { former, latest })
+    }
+    return this.#sort(changes)
+  }
+
+  #sort(changes: ReadonlyMap<string, { former: PolicyObject | undefined; latest: PolicyObject | undefined }>): {
+    policies: WorldChange
+    objects: ObjectChange
+  } {
+    const policies: { former: Policy | undefined; latest: Policy | undefined }[] = []
+    const sets: NetworkSet[] = []
+    const names: DomainName[] = []
+    const workloads = new Map<string, Workload | undefined>()
+    const namespaces = new Map<string, Labels | undefined>()
+    const nodes = new Map<string, Node | undefined>()
+    for (const [key, { former, latest }] of changes) {
+      const object = (latest ?? former)!
+      switch (object.type) {
+        case 'Policy':
+          policies.push({ former: former as Policy | undefined, latest: latest as Policy | undefined })
+          break
+        case 'Workload':
+          workloads.set(key, latest as Workload | undefined)
+          break
+        case 'Namespace':
+          namespaces.set(object.name, latest && (latest as Namespace).labels)
+          break
+        case 'Node':
+          nodes.set(object.name, latest as Node | undefined)
+          break
+        case 'NetworkSet':
+          for (const set of [former, latest] as (NetworkSet | undefined)[]) if (set) sets.push(set)
+          break
+        case 'DomainName':
+          for (const name of [former, latest] as (DomainName | undefined)[]) if (name) names.push(name)
+      }
+    }
+    // Sets are found by their namespace's labels too.
+    for (const set of this.networkSets) if (namespaces.has(set.namespace)) sets.push(set)
+    return {
+      policies: { policies, ...(sets.length + names.length > 0 && { refersTo: refersToAny(sets, names) }) },
+      objects: {
+        workloads,
+        namespaces,
+        nodes,
+        blocks: sets.flatMap(({ networks }) => networks),
+        addresses: names.flatMap(({ addresses }) => addresses),
+      },
+    }
+  }
+
+  /** The world at this moment, as lists. */
+  snapshot(generation: number, localNode: string | undefined): Snapshot {
+    const { Workload: workloads, NetworkSet: sets } = this.#objects
+    const namespaces = new Map(this.#namespaces)
+    for (const { namespace } of [...workloads.values(), ...sets.values()]) {
+      if (!namespaces.has(namespace)) namespaces.set(namespace, impliedNamespace(namespace))
+    }
+    return {
+      generation,
+      workloads: [...workloads.values()],
+      namespaces,
+      nodes: [...this.#objects.Node.values()],
+      networkSets: [...sets.values()],
+      policies: [...this.#objects.Policy.values()].sort(comparePolicies),
+      domainNames: [...this.#objects.DomainName.values()],
+      localNode,
+    }
+  }
+
+  #find(key: string): PolicyObject | undefined {
+    for (const objects of Object.values(this.#objects)) {
+      const object = objects.get(key)
+      if (object) return object
+    }
+    return undefined
+  }
+}
+
+/** Whether a policy says anything of these sets and names. */
+function refersToAny(sets: readonly NetworkSet[], names: readonly DomainName[]): (policy: Policy) => boolean {
+  const isMeant = (peer: PeerMatch) =>
+    (peer.type === 'pods' && sets.some((set) => selectsSet(set, peer))) ||
+    (peer.type === 'domainName' && names.some(({ name }) => coversName(peer.pattern, name)))
+  return ({ ingress = [], egress = [] }) => [...ingress, ...egress].some(({ peers }) => peers?.some(isMeant))
+}
