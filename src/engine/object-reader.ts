@@ -1,4 +1,5 @@
 import type { ObjectRef } from './objects.ts'
+import { MODE_ANNOTATION } from './policy.ts'
 
 /** A place in an object: `['spec', 'ingress', 0]`. */
 export type ObjectPath = readonly (string | number)[]
@@ -13,6 +14,26 @@ export class InvalidObject extends Error {
     this.name = 'InvalidObject'
     this.path = path
     this.problem = problem
+  }
+}
+
+/** An object carries a field that its reader does not know: a mistake, or a newer version of its API. */
+export class UnknownField extends InvalidObject {
+  readonly field: string
+
+  constructor(path: ObjectPath, field: string, known: readonly string[]) {
+    super([...path, field], `unknown field "${field}"; known here: ${known.join(', ')}`)
+    this.field = field
+  }
+}
+
+/** What can be read; `undefined` where it throws InvalidObject. */
+export function attempt<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (error instanceof InvalidObject) return undefined
+    throw error
   }
 }
 
@@ -49,9 +70,7 @@ export class ObjectReader {
     const mapping = this.value as Record<string, unknown>
     if (known) {
       for (const name of Object.keys(mapping)) {
-        if (!known.includes(name)) {
-          throw new InvalidObject([...this.path, name], `unknown field "${name}"; known here: ${known.join(', ')}`)
-        }
+        if (!known.includes(name)) throw new UnknownField(this.path, name, known)
       }
     }
     return (name) => new ObjectReader(Object.hasOwn(mapping, name) ? mapping[name] : undefined, [...this.path, name])
@@ -154,6 +173,11 @@ export interface Metadata {
   readonly ref: ObjectRef
   readonly labels: Map<string, string>
   readonly createdMs: number
+  /**
+   * Whether a policy is decided and recorded, but never enforced (`knp.dev/mode: audit`). Throws InvalidObject where the
+   * mode is none: only when asked, because the annotation says nothing on an object that is no policy.
+   */
+  readonly isAudited: boolean
 }
 
 /** Reads `metadata`, with the API's defaulting of the namespace where the kind has one. */
@@ -174,6 +198,10 @@ export function readMetadata(object: ObjectReader, kind: string, scope: 'Namespa
     ref: scope === 'Cluster' ? { kind, name: name.string() } : { kind, namespace: namespaceName, name: name.string() },
     labels: field('labels').labels(),
     createdMs,
+    get isAudited() {
+      const mode = field('annotations').fields()(MODE_ANNOTATION)
+      return mode.isPresent && mode.oneOf(['enforce', 'audit']) === 'audit'
+    },
   }
 }
 

@@ -107,7 +107,8 @@ export function readNode(object: ObjectReader): Node {
   return { type: 'Node', ref, name: ref.name, labels, addresses }
 }
 
-function readAddress(reader: ObjectReader): Address {
+/** An IP address; throws InvalidObject. */
+export function readAddress(reader: ObjectReader): Address {
   return parseAddress(reader.string()) ?? reader.fail(`"${reader.string()}" is no IP address`)
 }
 

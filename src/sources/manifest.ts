@@ -1,9 +1,14 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
 import { type ConnectivityTest, readConnectivityTest } from '../connectivity-test.ts'
 import {
+  clusterPolicyApis,
   InvalidObject,
   ObjectReader,
   type PodTemplateKind,
+  readAdminNetworkPolicy,
+  readBaselineAdminNetworkPolicy,
+  readClusterNetworkPolicy,
+  readDomainName,
   readHostEndpoint,
   readNamespace,
   readNetworkPolicy,
@@ -146,6 +151,15 @@ function readObject(value: unknown): Reading {
       return { object: readNode(object) }
     case 'networking.k8s.io/v1 NetworkPolicy':
       return { object: readNetworkPolicy(object) }
+    case 'policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy':
+    case 'policy.networking.k8s.io/v1beta1 ClusterNetworkPolicy':
+      return { object: readClusterNetworkPolicy(object) }
+    case 'policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy':
+      return { object: readAdminNetworkPolicy(object) }
+    case 'policy.networking.k8s.io/v1alpha1 BaselineAdminNetworkPolicy':
+      return { object: readBaselineAdminNetworkPolicy(object) }
+    case 'knp.dev/v1alpha1 DomainName':
+      return { object: readDomainName(object) }
     case 'knp.dev/v1alpha1 HostEndpoint':
       return { object: readHostEndpoint(object) }
     case 'knp.dev/v1alpha1 NetworkSet':
@@ -160,7 +174,11 @@ function readObject(value: unknown): Reading {
     field('apiVersion').fail(`"${apiVersion}" has no NetworkPolicy (any more); write networking.k8s.io/v1`)
   }
   if (group === 'networking.k8s.io' && kind.endsWith('Policy')) field('kind').fail(`unknown kind ${kind}`)
-  if (group === 'policy.networking.k8s.io' || group === 'knp.dev') {
+  if (group === 'policy.networking.k8s.io') {
+    const known = clusterPolicyApis.map(({ kind, versions }) => `${kind} (${versions.join(', ')})`).join(', ')
+    field('kind').fail(`${kind} (${apiVersion}) is not enforced by this version of knp; known: ${known}`)
+  }
+  if (group === 'knp.dev') {
     field('kind').fail(`${kind} (${apiVersion}) is not enforced by this version of knp`)
   }
   return { note: `${objectName(value)}not a kind that policies refer to; left out` }

@@ -77,7 +77,7 @@ export class ObjectStore {
       else if (object.type === 'Node') nodes.push(object)
       else if (object.type === 'NetworkPolicy') networkPolicies.push(object)
       else if (object.type === 'NetworkSet') networkSets.push(object)
-      else namespaces.set(object.name, object)
+      else if (object.type === 'Namespace') namespaces.set(object.name, object)
     }
     for (const { namespace } of [...workloads, ...networkSets]) {
       if (!namespaces.has(namespace)) namespaces.set(namespace, impliedNamespace(namespace))

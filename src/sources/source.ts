@@ -1,7 +1,7 @@
-import type { Namespace, NetworkPolicy, NetworkSet, Node, Workload } from '../engine/index.ts'
+import type { DomainName, Namespace, NetworkPolicy, NetworkSet, Node, Policy, Workload } from '../engine/index.ts'
 
 /** An object that policies are made of or refer to. */
-export type PolicyObject = Workload | Namespace | Node | NetworkPolicy | NetworkSet
+export type PolicyObject = Workload | Namespace | Node | NetworkPolicy | NetworkSet | Policy | DomainName
 
 /** A change of a source's picture: objects that are new or different, and keys (see `objectKey`) that are gone. */
 export interface Delta {

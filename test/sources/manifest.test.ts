@@ -8,6 +8,8 @@ const read = (text: string) => readManifest(text, 'f.yaml')
 type Case = readonly [rule: string, text: string, message: string | RegExp]
 
 const policy = 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p, namespace: shop}\n'
+const knownPolicies =
+  'ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2, policy.networking.k8s.io/v1beta1), AdminNetworkPolicy (policy.networking.k8s.io/v1alpha1), BaselineAdminNetworkPolicy (policy.networking.k8s.io/v1alpha1)'
 const pod = (metadata: string) => `apiVersion: v1\nkind: Pod\nmetadata: ${metadata}\n`
 
 const cases: readonly Case[] = [
@@ -92,8 +94,18 @@ const cases: readonly Case[] = [
   ],
   [
     'a policy kind that is not enforced',
-    'apiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: a}\n',
-    'f.yaml:2: AdminNetworkPolicy a: kind: AdminNetworkPolicy (policy.networking.k8s.io/v1alpha1) is not enforced by this version of knp',
+    'apiVersion: policy.networking.k8s.io/v1alpha1\nkind: TenantPolicy\nmetadata: {name: a}\n',
+    `f.yaml:2: TenantPolicy a: kind: TenantPolicy (policy.networking.k8s.io/v1alpha1) is not enforced by this version of knp; known: ${knownPolicies}`,
+  ],
+  [
+    'a cluster-wide policy of another version',
+    'apiVersion: policy.networking.k8s.io/v1alpha1\nkind: ClusterNetworkPolicy\nmetadata: {name: a}\n',
+    `f.yaml:2: ClusterNetworkPolicy a: kind: ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha1) is not enforced by this version of knp; known: ${knownPolicies}`,
+  ],
+  [
+    'a rule of a cluster-wide policy',
+    'apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {name: a}\nspec:\n  tier: Admin\n  priority: 1\n  subject: {namespaces: {}}\n  ingress:\n  - action: Allow\n    from: [{namespaces: {}}]\n',
+    'f.yaml:9: ClusterNetworkPolicy a: spec.ingress[0].action: "Allow" is none of Accept, Deny, Pass',
   ],
   [
     'a kind of ours that is not known',
@@ -122,6 +134,26 @@ t.test('all problems of a file are named, one a line', async (t) => {
 })
 
 const namesOf = (text: string) => read(text).objects.map(({ ref }) => `${ref.kind} ${refName(ref)} ${ref.line}`)
+
+t.test('cluster-wide policies and domain names', async (t) => {
+  const clusterPolicy = (version: string, kind: string, name: string, spec: string) =>
+    `apiVersion: policy.networking.k8s.io/${version}\nkind: ${kind}\nmetadata: {name: ${name}}\nspec: {subject: {namespaces: {}}${spec}}\n---\n`
+  const { objects, notes } = read(
+    clusterPolicy('v1alpha2', 'ClusterNetworkPolicy', 'a', ', tier: Admin, priority: 1') +
+      clusterPolicy('v1beta1', 'ClusterNetworkPolicy', 'b', ', tier: Baseline, priority: 2') +
+      clusterPolicy('v1alpha1', 'AdminNetworkPolicy', 'c', ', priority: 3') +
+      clusterPolicy('v1alpha1', 'BaselineAdminNetworkPolicy', 'default', '') +
+      'apiVersion: knp.dev/v1alpha1\nkind: DomainName\nmetadata: {name: api.example.com}\nspec: {addresses: [192.0.2.1]}\n',
+  )
+  t.match(objects, [
+    { type: 'Policy', ref: { kind: 'ClusterNetworkPolicy', name: 'a', file: 'f.yaml', line: 1 }, tier: 'Admin' },
+    { type: 'Policy', ref: { kind: 'ClusterNetworkPolicy', name: 'b', line: 6 }, tier: 'Baseline', priority: 2 },
+    { type: 'Policy', ref: { kind: 'AdminNetworkPolicy', name: 'c' }, tier: 'Admin', priority: 3 },
+    { type: 'Policy', ref: { kind: 'BaselineAdminNetworkPolicy', name: 'default' }, tier: 'Baseline' },
+    { type: 'DomainName', ref: { kind: 'DomainName', name: 'api.example.com', line: 21 } },
+  ])
+  t.same(notes, [])
+})
 
 t.test('what is read, with the file and line it stands at', async (t) => {
   t.same(read(pod('{name: a}')).objects[0]!.ref, {
