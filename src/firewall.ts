@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
-import { type CompiledPolicy, compile, formatBlock, type Snapshot } from './engine/index.ts'
+import { type CompiledPolicy, Compiler, compile, type Delta, formatBlock } from './engine/index.ts'
 import { refName } from './engine/objects.ts'
 import { policyKinds } from './engine/pipeline.ts'
 import type { FirewallStatus } from './firewall-status.ts'
@@ -19,7 +19,7 @@ import { Ruleset, type Wanted } from './ruleset/ruleset.ts'
 import { type OnFailure, TABLE } from './ruleset/text.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
-import type { Delta, Source } from './sources/source.ts'
+import type { Source } from './sources/source.ts'
 
 export interface FirewallOptions {
   readonly sources: readonly Source[]
@@ -84,7 +84,8 @@ export class Firewall {
   readonly #giveBack: () => void
   readonly #check: NodeJS.Timeout
   readonly #startedAtMs = Date.now()
-  #snapshot: Snapshot
+  /** `undefined` after it has failed: then everything is compiled again. */
+  #compiler: Compiler | undefined
   #compiled: CompiledPolicy
   #stamp = FIRST_STAMP
   #isStale = false
@@ -126,8 +127,8 @@ export class Firewall {
       const starts = options.sources.map((source) => source.start((delta) => onDelta(source.name, delta), abort.signal))
       const restoredFromMs = await restoreBroken(await Promise.allSettled(starts), options, lastGood, store)
       hasChanged = false
-      const snapshot = store.snapshot()
-      const compiled = compile(snapshot, policyKinds)
+      const compiler = new Compiler(policyKinds, options.nodeName)
+      const compiled = compiler.update(store.takeAll())
       thread = await PacketThread.start({
         queue: {
           number: options.queueNumber,
@@ -163,7 +164,7 @@ export class Firewall {
         lastGood,
         restoredFromMs,
         abort,
-        snapshot,
+        compiler,
         compiled,
         thread,
         watch,
@@ -189,7 +190,7 @@ export class Firewall {
     lastGood: LastGood
     restoredFromMs: number | undefined
     abort: AbortController
-    snapshot: Snapshot
+    compiler: Compiler
     compiled: CompiledPolicy
     thread: PacketThread
     watch: KernelWatch
@@ -212,7 +213,7 @@ export class Firewall {
     })
     this.#restoredFromMs = parts.restoredFromMs
     this.#abort = parts.abort
-    this.#snapshot = parts.snapshot
+    this.#compiler = parts.compiler
     this.#compiled = parts.compiled
     this.#thread = parts.thread
     this.#watch = parts.watch
@@ -257,11 +258,8 @@ export class Firewall {
   }
 
   status(): FirewallStatus {
-    const { options, compiled, snapshot } = {
-      options: this.#options,
-      compiled: this.#compiled,
-      snapshot: this.#snapshot,
-    }
+    const options = this.#options
+    const compiled = this.#compiled
     const sources = options.sources.map((source) => source.health())
     const statistics = readQueueStatistics()?.find(({ queue }) => queue === options.queueNumber)
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
@@ -276,9 +274,9 @@ export class Firewall {
       generation: compiled.generation.number,
       nodeName: options.nodeName,
       isGateway: compiled.isGateway,
-      policies: snapshot.networkPolicies.length,
+      policies: compiled.known.policies,
       workloads: {
-        known: snapshot.workloads.length,
+        known: compiled.known.workloads,
         selected: compiled.selectedWorkloads,
         protected: compiled.protectedWorkloads,
       },
@@ -330,17 +328,25 @@ export class Firewall {
   }
 
   async #apply(): Promise<void> {
-    const snapshot = this.#store.snapshot()
-    const compiled = compile(snapshot, policyKinds)
+    const compiled = this.#compile()
     const stamp = nextStamp(this.#stamp)
     // The engine first: what it decides from now on is not remembered before the ruleset follows.
     await this.#thread.swap(compiled.generation, stamp)
-    this.#snapshot = snapshot
     this.#compiled = compiled
     this.#stamp = stamp
     await this.#ruleset.update(wantedBy(compiled, stamp))
     this.#options.observe({ type: 'applied', status: this.status() })
     this.#keepPicture()
+  }
+
+  /** What a former call may still be read of is no longer: the packet thread has the latest generation. */
+  #compile(): CompiledPolicy {
+    const former = this.#compiler
+    this.#compiler = undefined
+    const compiler = former ?? new Compiler(policyKinds, this.#options.nodeName)
+    const compiled = compiler.update(former ? this.#store.takeDelta() : this.#store.takeAll())
+    this.#compiler = compiler
+    return compiled
   }
 
   #keepPicture(): void {

@@ -5,7 +5,8 @@ import type { Snapshot } from './engine/index.ts'
 import { KnpError } from './errors.ts'
 import { FilesSource } from './sources/files.ts'
 import type { ObjectStore } from './sources/object-store.ts'
-import type { PolicyObject, Source } from './sources/source.ts'
+import type { PolicyObject } from './engine/index.ts'
+import type { Source } from './sources/source.ts'
 
 /** Policies on trial. */
 export interface PendingTrial {

@@ -36,6 +36,8 @@ export interface CompiledPolicy {
   readonly engine: Engine
   /** The addresses whose traffic has to be decided on this machine. */
   readonly subjects: readonly Address[]
+  /** How many objects there are: workloads of any state, and policies of any kind. */
+  readonly known: { readonly workloads: number; readonly policies: number }
   /** How many workloads `subjects` belong to. */
   readonly protectedWorkloads: number
   /** How many workloads some policy selects, wherever they run. */
@@ -169,6 +171,7 @@ export class Compiler {
         subjects ??= protection.subjects()
         return subjects
       },
+      known: this.#world.counts,
       protectedWorkloads: protection.count,
       selectedWorkloads: protection.selectedCount,
       isGateway: this.#identities.isNoNode,
@@ -276,7 +279,7 @@ export function attachEngine(generation: Generation, kinds: readonly PolicyKind[
 
 function doubledHosts(workloads: readonly (Workload | undefined)[]): Problem[] {
   const hosts = workloads
-    .filter((workload) => workload?.isHost === true)
+    .filter((workload): workload is Workload => workload?.isHost === true)
     .sort((a, b) => (refName(a.ref) < refName(b.ref) ? -1 : 1))
   return hosts.flatMap(({ ref, node }, i) => {
     const first = hosts.findIndex((other) => other.node === node)

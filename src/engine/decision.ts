@@ -25,6 +25,7 @@ export interface DecidedBy {
   readonly tier: string
   readonly policy?: ObjectRef
   readonly rule?: number
+  readonly ruleName?: string
   readonly reason: string
 }
 
@@ -85,8 +86,9 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
   const verdict = engine.decideFlow(flow, trace) === 'accept' ? 'allow' : 'deny'
   const stages = stagesOf(trace, source, destination)
   const decisive = decisiveStep(stages)
-  if (decisive?.isUndecidable) {
-    const nameless = decisive.direction === 'egress' ? destination : source
+  const doubtful = stages.some(isCertainDenial) ? undefined : trace.find((step) => step.isUndecidable)
+  if (doubtful) {
+    const nameless = doubtful.direction === 'egress' ? destination : source
     const target = targetText(destination, protocol, question.port)
     throw new QuestionError(
       'unknown',
@@ -141,17 +143,24 @@ function stagesOf(trace: Trace, source: Endpoint, destination: Endpoint): Stage[
   })
 }
 
-/** The denial that ended it, rather a certain one, else the last acceptance by a policy. */
-function decisiveStep(stages: readonly Stage[]): TraceStep | undefined {
-  const last = stages.map(({ tiers }) => tiers.at(-1)!)
-  const denials = last.filter(({ verdict }) => verdict === 'deny')
-  return (
-    denials.find(({ isUndecidable }) => !isUndecidable) ??
-    denials[0] ??
-    last.findLast(({ verdict }) => verdict === 'accept')
-  )
+/** A denial that no address that is not known could have averted. */
+function isCertainDenial({ verdict, tiers }: Stage): boolean {
+  return verdict === 'deny' && !tiers.some((step) => step.isUndecidable)
 }
 
-function decidedBy({ direction, tier, policy, rule, reason }: TraceStep): DecidedBy {
-  return { direction, tier, ...(policy && { policy }), ...(rule !== undefined && { rule }), reason }
+/** The denial that ended it, rather a certain one, else the last acceptance by a policy. */
+function decisiveStep(stages: readonly Stage[]): TraceStep | undefined {
+  const denied = stages.find(isCertainDenial) ?? stages.find(({ verdict }) => verdict === 'deny')
+  return (denied ?? stages.findLast(({ tiers }) => tiers.at(-1)!.verdict === 'accept'))?.tiers.at(-1)
+}
+
+function decidedBy({ direction, tier, policy, rule, ruleName, reason }: TraceStep): DecidedBy {
+  return {
+    direction,
+    tier,
+    ...(policy && { policy }),
+    ...(rule !== undefined && { rule }),
+    ...(ruleName !== undefined && { ruleName }),
+    reason,
+  }
 }

@@ -472,9 +472,11 @@ export class IdentityIndex {
     this.#hasOtherNodes = true
     const hosts = this.#sortedHosts()
     this.#localHost = hosts.find(([, { node }]) => node === this.#localNodeName)?.[0] ?? OUTSIDE
-    const rows = hosts.flatMap(([slot, { forwards }]) =>
-      forwards.flatMap(({ address: { w0, w1, w2, w3 }, prefix }) => [slot, prefix, w0, w1, w2, w3]),
-    )
+    // Behind two hosts is behind the one whose block is the narrower.
+    const rows = hosts
+      .flatMap(([slot, { forwards }]) => forwards.map((block) => ({ slot, block })))
+      .sort((a, b) => b.block.prefix - a.block.prefix)
+      .flatMap(({ slot, block: { address, prefix } }) => [slot, prefix, address.w0, address.w1, address.w2, address.w3])
     this.#forwards = sharedWords(rows.length)
     this.#forwards.set(rows)
   }

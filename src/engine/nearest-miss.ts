@@ -69,6 +69,11 @@ function differenceOf(denied: Denied, { policy, rule, index }: Candidate): Diffe
   return undefined
 }
 
+/** Whether a rule is about the flow's port. */
+export function matchesPorts(denied: Denied, ports: readonly PortMatch[] | undefined): boolean {
+  return portDifference(denied, ports) === undefined
+}
+
 /** `undefined`: the ports match. `none`: no port would. */
 function portDifference(
   { packet, destination }: Denied,

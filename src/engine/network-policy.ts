@@ -1,4 +1,4 @@
-import { type Block, blockContains } from './address.ts'
+import { blockContains } from './address.ts'
 import { type ObjectReader, readMetadata } from './object-reader.ts'
 import type { PeerMatch, Policy, PortMatch, Rule } from './policy.ts'
 import { readSelector } from './selector.ts'

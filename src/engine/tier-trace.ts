@@ -1,7 +1,7 @@
 import type { TraceStep } from './evaluator.ts'
 import { type IdentityIndex, OUTSIDE } from './identity.ts'
 import { refName } from './objects.ts'
-import { describeMiss, type Denied } from './nearest-miss.ts'
+import { type Candidate, describeMiss, type Denied, matchesPorts } from './nearest-miss.ts'
 import type { Policy, Rule } from './policy.ts'
 import type { TierDecision, TierRules } from './tier-evaluator.ts'
 import type { World } from './world.ts'
@@ -28,12 +28,9 @@ export function describeStep(step: TierStep): TraceStep {
     const kind = tier.name === 'NetworkPolicy' ? 'NetworkPolicy' : `policy of the ${tier.name} tier`
     return { ...base, reason: `no ${kind} selects the ${ends[direction]} for ${direction}` }
   }
-  if (step.decided) return { ...base, ...describeRule(step, step.decided) }
   const undecidable = isUndecidable(step) && { isUndecidable: true }
-  if (verdict === 'next') {
-    const selecting = countOf(policies, tier)
-    return { ...base, reason: `no ${direction} rule of the ${selecting} that ${selects(policies)} the ${ends[direction]} matches`, ...undecidable }
-  }
+  if (step.decided) return { ...base, ...describeRule(step, step.decided), ...undecidable }
+  if (verdict === 'next') return { ...base, reason: `no ${direction} rule of the ${tier.name} tier matches`, ...undecidable }
   return { ...base, ...describeIsolation(step), ...undecidable }
 }
 
@@ -41,7 +38,7 @@ function describeRule(
   step: TierStep,
   { policy, rule: index }: NonNullable<TierStep['decided']>,
 ): Omit<TraceStep, 'direction' | 'tier' | 'verdict'> {
-  const { direction, tier, policies } = step
+  const { direction, tier } = step
   const rule = policy[direction]![index]!
   const named = {
     policy: policy.ref,
@@ -50,10 +47,7 @@ function describeRule(
     reason: `${direction} ${ruleText(rule, index)} ${deedOf(rule, tier)}`,
   }
   if (rule.action !== 'Deny') return named
-  const ahead = policies.slice(0, policies.indexOf(policy) + 1).flatMap((each) =>
-    each[direction]!.slice(0, each === policy ? index : undefined).map((other, i) => ({ policy: each, rule: other, index: i })),
-  )
-  const nearest = describeMiss(deniedOf(step), ahead)
+  const nearest = describeMiss(deniedOf(step), rulesAhead(step))
   // What nothing ahead of it nearly let through, the rule itself stands against.
   return {
     ...named,
@@ -63,7 +57,6 @@ function describeRule(
       difference: `${ruleText(rule, index)} denies it, and no rule ahead of it lets it through`,
       change: { type: 'rule' },
     },
-    ...(isUndecidable({ ...step, policies: [policy] }) && { isUndecidable: true }),
   }
 }
 
@@ -81,7 +74,7 @@ function ruleText({ name }: Rule, index: number): string {
 /** Nobody let it through where policies isolate the subject. */
 function describeIsolation(step: TierStep): Omit<TraceStep, 'direction' | 'tier' | 'verdict'> {
   const { direction, policies } = step
-  const rules = policies.flatMap((policy) => policy[direction]!.map((rule, index) => ({ policy, rule, index })))
+  const rules = rulesAhead(step)
   const nearest = describeMiss(deniedOf(step), rules)
   const policy = nearest?.policy ?? policies[0]!.ref
   const others = policies.length - 1
@@ -99,15 +92,6 @@ function describeIsolation(step: TierStep): Omit<TraceStep, 'direction' | 'tier'
   }
 }
 
-function countOf(policies: readonly Policy[], { name }: TierRules): string {
-  const noun = policies.length === 1 ? 'policy' : 'policies'
-  return name === 'NetworkPolicy' ? `${policies.length} ${noun}` : `${policies.length} ${noun} of the ${name} tier`
-}
-
-function selects(policies: readonly Policy[]): string {
-  return policies.length === 1 ? 'selects' : 'select'
-}
-
 function deniedOf({ direction, flow, world, identities }: TierStep): Denied {
   const { packet, sourceIdentity, destinationIdentity, hasSourceAddress, hasDestinationAddress } = flow
   const identityOf = (number: number) => (number === OUTSIDE ? undefined : identities.identities[number])
@@ -123,11 +107,30 @@ function deniedOf({ direction, flow, world, identities }: TierStep): Denied {
   }
 }
 
-/** Whether a rule about addresses might match if the other end's were known. */
-function isUndecidable({ direction, flow, policies }: TierStep): boolean {
+/**
+ * Whether it would have been decided otherwise if the other end had an address that some rule asks for. What NetworkPolicy
+ * allows stays allowed.
+ */
+function isUndecidable(step: TierStep): boolean {
+  const { direction, flow, decided, tier } = step
   const hasAddress = direction === 'egress' ? flow.hasDestinationAddress : flow.hasSourceAddress
-  if (hasAddress) return false
-  return policies.some((policy) =>
-    policy[direction]!.some(({ peers }) => peers?.some(({ type }) => type !== 'pods')),
+  if (hasAddress || (decided && tier.name === 'NetworkPolicy')) return false
+  const denied = deniedOf(step)
+  const action = decided && decided.policy[direction]![decided.rule]!.action
+  return rulesAhead(step).some(
+    ({ rule }) =>
+      rule.action !== action &&
+      matchesPorts(denied, rule.ports) &&
+      rule.peers?.some(({ type }) => type === 'block' || type === 'domainName'),
+  )
+}
+
+/** The rules that were asked before the one that decided; all where none did. */
+function rulesAhead({ direction, policies, decided }: TierStep): Candidate[] {
+  const rules = policies.flatMap((policy) => policy[direction]!.map((rule, index) => ({ policy, rule, index })))
+  if (!decided) return rules
+  return rules.slice(
+    0,
+    rules.findIndex(({ policy, index }) => policy === decided.policy && index === decided.rule),
   )
 }

@@ -29,6 +29,10 @@ export class World {
   }
   readonly #namespaces = new Map<string, Namespace>()
 
+  get counts(): { readonly workloads: number; readonly policies: number } {
+    return { workloads: this.#objects.Workload.size, policies: this.#objects.Policy.size }
+  }
+
   get networkSets(): Iterable<NetworkSet> {
     return this.#objects.NetworkSet.values()
   }

@@ -21,23 +21,29 @@ function formatStage({ direction, subject, tiers }: Stage, width: number): strin
   const lines = [head + tiers.map((step) => formatStep(step)).join(' · ')]
   const last = tiers.at(-1)!
   const indent = ' '.repeat(head.length)
+  if (last.verdict === 'next') lines.push(`${indent}no policy decides this direction: allowed by default`)
   if (last.verdict === 'deny') {
     lines.push(
       `${indent}${last.reason}${last.policy?.file === undefined ? '' : ` (${last.policy.file}:${last.policy.line})`}`,
     )
-    if (last.nearest) lines.push(`${indent}nearest: ${refName(last.nearest.policy)} ${last.nearest.difference}`)
+    if (last.nearest) lines.push(`${indent}nearest: ${policyName(last.nearest.policy)} ${last.nearest.difference}`)
   }
   return lines
 }
 
-function formatStep({ tier, verdict, policy, rule, reason }: TraceStep): string {
-  if (verdict === 'next') return `${tier} next (${reason})`
-  const detail = policy
-    ? ` (${refName(policy)}${rule === undefined ? '' : ` rule ${rule}`})`
-    : verdict === 'accept'
-      ? ` (${reason})`
-      : ''
-  return `${tier} ${verdict}${detail}`
+function formatStep({ tier, verdict, policy, rule, ruleName, reason }: TraceStep): string {
+  const name = ruleName === undefined ? '' : ` "${ruleName}"`
+  if (verdict === 'next') {
+    if (policy) return `${tier} next (Pass${name}, ${policyName(policy)} rule ${rule})`
+    return reason.startsWith('no ') && reason.endsWith(' matches') ? `${tier} next (no rule matches)` : `${tier} next`
+  }
+  const detail = policy ? `${policyName(policy)}${rule === undefined ? '' : ` rule ${rule}${name}`}` : reason
+  return `${tier} ${verdict} (${detail})`
+}
+
+/** A NetworkPolicy by its name, others with their kind. */
+function policyName(ref: ObjectRef): string {
+  return ref.kind === 'NetworkPolicy' ? refName(ref) : `${ref.kind} ${refName(ref)}`
 }
 
 /** `knp.explain/v1`, see CLI.md. */
@@ -58,12 +64,13 @@ export function decisionJson(decision: Decision): object {
     decidedBy: decidedByJson(decision),
     stages: stages.map((stage) => ({
       ...stage,
-      tiers: stage.tiers.map(({ tier, verdict: tierVerdict, policy, rule, reason }) =>
+      tiers: stage.tiers.map(({ tier, verdict: tierVerdict, policy, rule, ruleName, reason }) =>
         withPolicy({
           tier,
           verdict: tierVerdict,
           ...(policy && { policy }),
           ...(rule !== undefined && { rule }),
+          ...(ruleName !== undefined && { ruleName }),
           reason,
         }),
       ),

@@ -6,14 +6,8 @@ import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import { inOneLine, invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
 import { replaceManifests, requireFolder } from './replace-manifests.ts'
-import {
-  type Delta,
-  objectKey,
-  type PolicyFolder,
-  type PolicyObject,
-  type Source,
-  type SourceHealth,
-} from './source.ts'
+import { type Delta, objectKey, type PolicyObject } from '../engine/index.ts'
+import { type PolicyFolder, type Source, type SourceHealth } from './source.ts'
 
 interface ReadFile {
   /** Changes when the content may have. */

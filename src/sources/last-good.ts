@@ -1,7 +1,7 @@
 import { mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import type { PolicyObject } from './source.ts'
+import type { PolicyObject } from '../engine/index.ts'
 
 /** The objects of each source, by its name. */
 export type Picture = ReadonlyMap<string, readonly PolicyObject[]>

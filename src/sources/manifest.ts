@@ -20,7 +20,7 @@ import {
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
-import type { PolicyObject } from './source.ts'
+import type { PolicyObject } from '../engine/index.ts'
 
 /**
  * Whether a path, relative to a source's folder, names a manifest: YAML or JSON, and not hidden. Kubernetes mounts a

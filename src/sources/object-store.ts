@@ -1,7 +1,7 @@
-import type { Namespace, NetworkPolicy, NetworkSet, Node, Snapshot, Workload } from '../engine/index.ts'
-import { impliedNamespace } from '../engine/workload.ts'
+import type { Snapshot } from '../engine/index.ts'
+import { type Delta, objectKey, type PolicyObject } from '../engine/snapshot.ts'
+import { World } from '../engine/world.ts'
 import type { Picture } from './last-good.ts'
-import { type Delta, objectKey, type PolicyObject } from './source.ts'
 
 /** The objects of all sources; turns deltas into snapshots. Where two sources have one object, the later source wins. */
 export class ObjectStore {
@@ -12,6 +12,8 @@ export class ObjectStore {
   readonly #localNode: string | undefined
   /** A picture on trial, which stands for one source's own. */
   #trial: { readonly source: string; readonly objects: ReadonlyMap<string, PolicyObject> } | undefined
+  /** Keys of objects that may be different since `takeDelta`. */
+  readonly #changed = new Set<string>()
   #generation = 0
 
   /** @param localNode the name of this machine's node, where it decides packets */
@@ -22,11 +24,21 @@ export class ObjectStore {
   /** Applies a change of one source's picture. */
   apply(source: string, { upserts, deletes }: Delta): void {
     // The source keeps its place among the others.
-    if (this.#restored.delete(source)) this.#sources.get(source)?.clear()
+    if (this.#restored.delete(source)) {
+      this.#noteAll(this.#sources.get(source))
+      this.#sources.get(source)?.clear()
+    }
     const objects = this.#sources.get(source) ?? new Map<string, PolicyObject>()
     this.#sources.set(source, objects)
-    for (const key of deletes) objects.delete(key)
-    for (const object of upserts) objects.set(objectKey(object), object)
+    for (const key of deletes) {
+      objects.delete(key)
+      this.#changed.add(key)
+    }
+    for (const object of upserts) {
+      const key = objectKey(object)
+      objects.set(key, object)
+      this.#changed.add(key)
+    }
   }
 
   /** Takes an earlier run's picture of a source that cannot be read, until the source delivers one. */
@@ -42,7 +54,10 @@ export class ObjectStore {
 
   /** Puts other objects in one source's place until `endTrial`; what the source delivers meanwhile is kept. */
   beginTrial(source: string, objects: readonly PolicyObject[]): void {
+    this.#noteAll(this.#trial?.objects)
     this.#trial = { source, objects: new Map(objects.map((object) => [objectKey(object), object])) }
+    this.#noteAll(this.#trial.objects)
+    this.#noteAll(this.#sources.get(source))
   }
 
   /** The picture as it would be with other objects in one source's place; nothing changes. */
@@ -57,6 +72,9 @@ export class ObjectStore {
   }
 
   endTrial(): void {
+    if (!this.#trial) return
+    this.#noteAll(this.#trial.objects)
+    this.#noteAll(this.#sources.get(this.#trial.source))
     this.#trial = undefined
   }
 
@@ -65,26 +83,46 @@ export class ObjectStore {
     return new Map([...this.#sources].map(([source, objects]) => [source, [...objects.values()]]))
   }
 
-  /** The picture as it is now, as a new generation. */
+  /**
+   * What has changed in the merged picture since the last call: one delta for all sources. Objects that were delivered
+   * again as they were may be in it.
+   */
+  takeDelta(): Delta {
+    const upserts: PolicyObject[] = []
+    const deletes: string[] = []
+    for (const key of this.#changed) {
+      const object = this.#find(key)
+      if (object) upserts.push(object)
+      else deletes.push(key)
+    }
+    this.#changed.clear()
+    return { upserts, deletes }
+  }
+
+  /** The whole merged picture, for whoever knows nothing yet; `takeDelta` goes on from there. */
+  takeAll(): Delta {
+    this.#changed.clear()
+    return { upserts: [...this.#merged()], deletes: [] }
+  }
+
+  /** The picture as it is now. */
   snapshot(): Snapshot {
-    const workloads: Workload[] = []
-    const nodes: Node[] = []
-    const networkPolicies: NetworkPolicy[] = []
-    const networkSets: NetworkSet[] = []
-    const namespaces = new Map<string, Namespace>()
-    for (const object of this.#merged()) {
-      if (object.type === 'Workload') workloads.push(object)
-      else if (object.type === 'Node') nodes.push(object)
-      else if (object.type === 'NetworkPolicy') networkPolicies.push(object)
-      else if (object.type === 'NetworkSet') networkSets.push(object)
-      else if (object.type === 'Namespace') namespaces.set(object.name, object)
+    const world = new World()
+    world.apply({ upserts: [...this.#merged()], deletes: [] })
+    return world.snapshot(++this.#generation, this.#localNode)
+  }
+
+  #find(key: string): PolicyObject | undefined {
+    for (const [source, own] of [...this.#sources].reverse()) {
+      const objects = this.#trial?.source === source ? this.#trial.objects : own
+      const object = objects.get(key)
+      if (object) return object
     }
-    for (const { namespace } of [...workloads, ...networkSets]) {
-      if (!namespaces.has(namespace)) namespaces.set(namespace, impliedNamespace(namespace))
-    }
-    networkPolicies.sort(compareNames)
-    const generation = ++this.#generation
-    return { generation, workloads, nodes, networkPolicies, networkSets, namespaces, localNode: this.#localNode }
+    return undefined
+  }
+
+  #noteAll(objects: ReadonlyMap<string, PolicyObject> | undefined): void {
+    for (const key of objects?.keys() ?? []) this.#changed.add(key)
   }
 
   #merged(): Iterable<PolicyObject> {
@@ -97,10 +135,4 @@ export class ObjectStore {
     for (const objects of others) for (const [key, object] of objects) merged.set(key, object)
     return merged.values()
   }
-}
-
-/** By namespace and name: decisions and explanations do not depend on the order of arrival. */
-function compareNames(a: NetworkPolicy, b: NetworkPolicy): number {
-  if (a.namespace !== b.namespace) return a.namespace < b.namespace ? -1 : 1
-  return a.ref.name < b.ref.name ? -1 : 1
 }

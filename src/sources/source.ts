@@ -1,13 +1,4 @@
-import type { DomainName, Namespace, NetworkPolicy, NetworkSet, Node, Policy, Workload } from '../engine/index.ts'
-
-/** An object that policies are made of or refer to. */
-export type PolicyObject = Workload | Namespace | Node | NetworkPolicy | NetworkSet | Policy | DomainName
-
-/** A change of a source's picture: objects that are new or different, and keys (see `objectKey`) that are gone. */
-export interface Delta {
-  readonly upserts: readonly PolicyObject[]
-  readonly deletes: readonly string[]
-}
+import type { Delta } from '../engine/snapshot.ts'
 
 export interface SourceHealth {
   readonly name: string
@@ -44,9 +35,4 @@ export interface PolicyFolder {
    * KnpError UNREADABLE_SOURCE, INVALID_MANIFEST.
    */
   replace(folder: string, backup: string): Promise<Delta>
-}
-
-/** What tells objects of one picture apart: kind, namespace and name. */
-export function objectKey({ ref }: PolicyObject): string {
-  return `${ref.kind} ${ref.namespace ?? ''}/${ref.name}`
 }

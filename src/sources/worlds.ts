@@ -7,7 +7,7 @@ import { KnpError } from '../errors.ts'
 import { collect, FilesSource, unreadable } from './files.ts'
 import { invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
 import { ObjectStore } from './object-store.ts'
-import type { Delta } from './source.ts'
+import type { Delta } from '../engine/index.ts'
 
 /** Files whose objects and tests belong together. */
 export interface WorldFiles {

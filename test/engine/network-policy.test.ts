@@ -9,7 +9,7 @@ function read(spec: unknown, metadata: object = { name: 'p' }) {
   )
 }
 
-const open = { ports: undefined, peers: undefined }
+const open = { action: 'Accept', ports: undefined, peers: undefined }
 
 t.test('the namespace is default where none is written', async (t) => {
   t.equal(read({}).namespace, 'default')

@@ -15,7 +15,7 @@ const world = worldOf(`${shop}${fromWeb}${outOfWeb}`)
 
 /** The lines at which the fixture's policies stand. */
 const [dbOnly, webEgress] = ['db-only', 'web-egress'].map(
-  (name) => world.snapshot.networkPolicies.find(({ ref }) => ref.name === name)!.ref.line,
+  (name) => world.snapshot.policies.find(({ ref }) => ref.name === name)!.ref.line,
 )
 
 type Case = readonly [rule: string, from: string, to: string, text: string]

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { readManifest } from '../../src/sources/manifest.ts'
 import { ObjectStore } from '../../src/sources/object-store.ts'
-import { objectKey, type PolicyObject } from '../../src/sources/source.ts'
+import { objectKey, type PolicyObject } from '../../src/engine/index.ts'
 import { hostLine, networkSetLine, worldOf } from '../fixtures/world.ts'
 
 const objects = (yaml: string) => readManifest(yaml, 'f.yaml').objects
@@ -29,7 +29,7 @@ t.test('policies are in order of namespace and name, whatever came first', async
   for (const order of [all, all.toReversed()]) {
     const names = storeOf(order)
       .snapshot()
-      .networkPolicies.map(({ namespace, ref }) => `${namespace}/${ref.name}`)
+      .policies.map(({ namespace, ref }) => `${namespace}/${ref.name}`)
     t.same(names, ['lab/z', 'shop/a', 'shop/b'])
   }
 })
@@ -55,9 +55,9 @@ t.test('deltas', async (t) => {
 
 t.test('an object replaces the one of its kind, namespace and name', async (t) => {
   const store = storeOf(objects(pod('a', 'shop') + policy('a', 'shop') + pod('a', 'lab')), objects(pod('a', 'shop')))
-  const { workloads, networkPolicies } = store.snapshot()
+  const { workloads, policies } = store.snapshot()
   t.equal(workloads.length, 2)
-  t.equal(networkPolicies.length, 1)
+  t.equal(policies.length, 1)
 })
 
 t.test("an earlier run's picture stands for a source until it delivers one, be it empty", async (t) => {

@@ -7,7 +7,8 @@ import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../..
 import { ObjectReader, readNetworkPolicy, readPod } from '../../../src/engine/index.ts'
 import { Firewall } from '../../../src/firewall.ts'
 import { defaultFailsafe } from '../../../src/ruleset/failsafe.ts'
-import type { Delta, PolicyObject, Source } from '../../../src/sources/source.ts'
+import type { Delta, PolicyObject } from '../../../src/engine/index.ts'
+import type { Source } from '../../../src/sources/source.ts'
 import { networkPolicy, pod } from '../product.ts'
 import type { UpdatesReport } from '../updates.test.ts'
 
