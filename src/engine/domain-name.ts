@@ -50,6 +50,11 @@ export class ResolvedNames {
   /** By name, then by the address's text. */
   readonly #names = new Map<string, Map<string, Known>>()
 
+  /** How many names have an address. */
+  get size(): number {
+    return this.#names.size
+  }
+
   /**
    * Takes an answer. What earlier answers gave stays until it expires, and no answer shortens another's life.
    * @returns whether the name has an address that it had not

@@ -81,6 +81,7 @@ t.test('what DNS answers gave', async (t) => {
     ['192.0.2.1', '2001:db8::1', '192.0.2.2', '192.0.2.9'],
     'of all names below, each once',
   )
+  t.equal(names.size, 3, 'names that have an address')
   t.same(names.expire(499), [], 'nothing is old')
   t.same(names.expire(500), ['a.example.com'])
   t.same(known('a.example.com'), ['192.0.2.1', '2001:db8::1'])
@@ -90,6 +91,7 @@ t.test('what DNS answers gave', async (t) => {
   t.same(names.expire(1999), [], 'an answer shortens no life')
   t.same(names.expire(5000), ['a.example.com', 'b.example.com', 'example.com'])
   t.same(known('*.example.com'), [])
+  t.equal(names.size, 0)
   t.same(names.expire(9000), [], 'what is gone is gone')
   t.equal(names.learn('a.example.com', at('192.0.2.1'), 9000), true, 'and comes anew')
 })

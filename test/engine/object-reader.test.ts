@@ -1,5 +1,13 @@
 import t from 'tap'
-import { formatPath, InvalidObject, isSubdomain, ObjectReader, readMetadata } from '../../src/engine/object-reader.ts'
+import {
+  attempt,
+  formatPath,
+  InvalidObject,
+  isSubdomain,
+  ObjectReader,
+  readMetadata,
+  UnknownField,
+} from '../../src/engine/object-reader.ts'
 
 const at = (value: unknown) => new ObjectReader(value, ['spec', 'ports', 0, 'port'])
 
@@ -34,6 +42,48 @@ t.test('an unknown field is refused at its own place', async (t) => {
     name: 'InvalidObject',
     path: ['spec', 'ports', 0, 'port', 'prot'],
     problem: 'unknown field "prot"; known here: name, port',
+  })
+})
+
+t.test('an unknown field is told apart from other mistakes', async (t) => {
+  const errorOf = (value: unknown): unknown => {
+    try {
+      return at(value).fields(['name'])
+    } catch (error) {
+      return error
+    }
+  }
+  const unknown = errorOf({ name: 'a', prot: 1 })
+  t.ok(unknown instanceof UnknownField && unknown.field === 'prot')
+  const other = errorOf([])
+  t.ok(other instanceof InvalidObject && !(other instanceof UnknownField))
+})
+
+t.test('an attempt fails where the object is at fault, and only there', async (t) => {
+  t.equal(
+    attempt(() => at('a').string()),
+    'a',
+  )
+  t.equal(
+    attempt(() => at(7).string()),
+    undefined,
+  )
+  const broken = () => {
+    throw new TypeError('broken')
+  }
+  t.throws(() => attempt(broken), { message: 'broken' })
+})
+
+t.test("a policy's mode is read when it is asked for", async (t) => {
+  const read = (annotations: unknown) =>
+    readMetadata(new ObjectReader({ metadata: { name: 'a', annotations } }), 'Thing', 'Namespaced')
+  t.equal(read(undefined).isAudited, false)
+  t.equal(read({ 'knp.dev/mode': 'enforce' }).isAudited, false)
+  t.equal(read({ 'knp.dev/mode': 'audit' }).isAudited, true)
+  const metadata = read({ 'knp.dev/mode': 'Audit' })
+  t.equal(metadata.ref.name, 'a', 'on what is no policy it says nothing')
+  t.throws(() => metadata.isAudited, {
+    message: 'metadata.annotations.knp.dev/mode: "Audit" is none of enforce, audit',
   })
 })
 

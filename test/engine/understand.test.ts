@@ -391,5 +391,5 @@ t.test('a defect of a reader is not taken for one of the object', async (t) => {
   const broken = () => {
     throw new TypeError('broken')
   }
-  t.throws(() => understandPolicy(network({}), undefined, broken), TypeError)
+  t.throws(() => understandPolicy(network({}), undefined, broken), { message: 'broken' })
 })
