@@ -1,11 +1,10 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import type { Snapshot } from './engine/index.ts'
+import type { PolicyObject, Snapshot } from './engine/index.ts'
 import { KnpError } from './errors.ts'
 import { FilesSource } from './sources/files.ts'
 import type { ObjectStore } from './sources/object-store.ts'
-import type { PolicyObject } from './engine/index.ts'
 import type { Source } from './sources/source.ts'
 
 /** Policies on trial. */

@@ -8,13 +8,7 @@ import {
   SELECTS_INGRESS,
   type TierTables,
 } from './evaluator.ts'
-import {
-  type Identities,
-  type IdentityChange,
-  IdentityIndex,
-  type IdentityTables,
-  OUTSIDE,
-} from './identity.ts'
+import { type Identities, type IdentityChange, IdentityIndex, type IdentityTables, OUTSIDE } from './identity.ts'
 import { refName, type Workload } from './objects.ts'
 import type { Delta, Snapshot } from './snapshot.ts'
 import { WholeTier } from './whole-tier.ts'

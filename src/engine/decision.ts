@@ -10,9 +10,9 @@ import {
   resolveEndpoint,
   targetText,
 } from './endpoint.ts'
-import { type Exemption, exemptionOf } from './engine.ts'
+import { type Engine, type Exemption, exemptionOf } from './engine.ts'
 import type { Direction, NearestMiss, Trace, TraceStep } from './evaluator.ts'
-import { ANY_HOOK } from './flow.ts'
+import { ANY_HOOK, type Flow } from './flow.ts'
 import type { ObjectRef } from './objects.ts'
 import type { Packet } from './packet.ts'
 import { isPodTemplate } from './pod-template.ts'
@@ -38,6 +38,8 @@ export interface Stage {
   readonly tiers: readonly TraceStep[]
 }
 
+type WalkedStage = Omit<Stage, 'subject'>
+
 /** The answer to a question, with everything that led to it. */
 export interface Decision {
   readonly verdict: 'allow' | 'deny'
@@ -51,6 +53,8 @@ export interface Decision {
   readonly decidedBy: DecidedBy
   readonly stages: readonly Stage[]
   readonly nearest?: NearestMiss
+  /** What it would be if audited policies were enforced; only where that is another verdict. */
+  readonly audit?: { readonly verdict: 'allow' | 'deny'; readonly decidedBy: DecidedBy }
   readonly generation: number
 }
 
@@ -81,12 +85,8 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
   // One pod of a Deployment to another: the same name, but not the same address.
   if (flow.isToItself && isPodTemplate(identities.workloads[flow.sourceWorkload]!)) flow.isToItself = false
 
-  const exemption = exemptionOf(flow)
-  const trace: Trace = []
-  const verdict = engine.decideFlow(flow, trace) === 'accept' ? 'allow' : 'deny'
-  const stages = stagesOf(trace, source, destination)
-  const decisive = decisiveStep(stages)
-  const doubtful = stages.some(isCertainDenial) ? undefined : trace.find((step) => step.isUndecidable)
+  const enforced = decide(engine, flow)
+  const doubtful = enforced.stages.some(isCertainDenial) ? undefined : enforced.trace.find((step) => step.isUndecidable)
   if (doubtful) {
     const nameless = doubtful.direction === 'egress' ? destination : source
     const target = targetText(destination, protocol, question.port)
@@ -95,22 +95,52 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
       `${endpointText(source)} -> ${target}: undecidable, a policy asks for the address of ${endpointText(nameless)}, which no source knows`,
     )
   }
+  flow.includesAudited = true
+  const complete = decide(engine, flow)
+  const name = (direction: Direction) => endpointText(direction === 'egress' ? source : destination)
   return {
-    verdict,
+    verdict: enforced.verdict,
     protocol,
     port: question.port,
     source,
     destination,
     addresses,
+    decidedBy: enforced.decidedBy,
+    stages: enforced.stages.map(({ direction, verdict, tiers }) => ({
+      direction,
+      subject: name(direction),
+      verdict,
+      tiers,
+    })),
+    ...(enforced.nearest && { nearest: enforced.nearest }),
+    ...(complete.verdict !== enforced.verdict && {
+      audit: { verdict: complete.verdict, decidedBy: complete.decidedBy },
+    }),
+    generation: compiled.generation.number,
+  }
+}
+
+/** The engine's decision with its trace. */
+function decide(
+  engine: Engine,
+  flow: Flow,
+): Pick<Decision, 'verdict' | 'decidedBy' | 'nearest'> & { stages: WalkedStage[]; trace: Trace } {
+  const trace: Trace = []
+  const verdict = engine.decideFlow(flow, trace) === 'accept' ? 'allow' : 'deny'
+  const exemption = exemptionOf(flow)
+  const stages = stagesOf(trace)
+  const decisive = decisiveStep(stages)
+  return {
+    verdict,
+    stages,
+    trace,
     decidedBy:
       exemption !== 'none'
         ? { tier: 'Exempt', reason: exemptionReasons[exemption] }
         : decisive
           ? decidedBy(decisive)
           : { tier: 'Default', reason: 'no policy decides this flow, and what no policy decides is allowed' },
-    stages,
     ...(decisive?.nearest && { nearest: decisive.nearest }),
-    generation: compiled.generation.number,
   }
 }
 
@@ -133,23 +163,21 @@ function makePacket(
   }
 }
 
-function stagesOf(trace: Trace, source: Endpoint, destination: Endpoint): Stage[] {
+function stagesOf(trace: Trace): WalkedStage[] {
   return (['egress', 'ingress'] as const).flatMap((direction) => {
     const tiers = trace.filter((step) => step.direction === direction)
     if (tiers.length === 0) return []
-    const isDenied = tiers.at(-1)!.verdict === 'deny'
-    const subject = endpointText(direction === 'egress' ? source : destination)
-    return [{ direction, subject, verdict: isDenied ? ('deny' as const) : ('allow' as const), tiers }]
+    return [{ direction, verdict: tiers.at(-1)!.verdict === 'deny' ? 'deny' : 'allow', tiers }]
   })
 }
 
 /** A denial that no address that is not known could have averted. */
-function isCertainDenial({ verdict, tiers }: Stage): boolean {
+function isCertainDenial({ verdict, tiers }: WalkedStage): boolean {
   return verdict === 'deny' && !tiers.some((step) => step.isUndecidable)
 }
 
 /** The denial that ended it, rather a certain one, else the last acceptance by a policy. */
-function decisiveStep(stages: readonly Stage[]): TraceStep | undefined {
+function decisiveStep(stages: readonly WalkedStage[]): TraceStep | undefined {
   const denied = stages.find(isCertainDenial) ?? stages.find(({ verdict }) => verdict === 'deny')
   return (denied ?? stages.findLast(({ tiers }) => tiers.at(-1)!.verdict === 'accept'))?.tiers.at(-1)
 }

@@ -178,9 +178,9 @@ export class IdentityIndex {
 
   /** Takes a new or changed workload in. @param key what tells workloads apart */
   upsertWorkload(key: string, workload: Workload): void {
-    if (!hasIdentity(workload)) return this.deleteWorkload(key)
     const former = this.#slots.get(key)
-    if (former === undefined) this.#addWorkload(key, workload)
+    if (!hasIdentity(workload)) this.deleteWorkload(key)
+    else if (former === undefined) this.#addWorkload(key, workload)
     else this.#changeWorkload(former, workload)
   }
 
@@ -440,7 +440,10 @@ export class IdentityIndex {
   #claim(address: Address, slot: number): void {
     const owner = this.#addressWorkload.get(address)
     if (owner === slot) return
-    if (owner === NO_NUMBER) return this.#addressWorkload.set(address, slot)
+    if (owner === NO_NUMBER) {
+      this.#addressWorkload.set(address, slot)
+      return
+    }
     const text = formatAddress(address)
     const claims = this.#contested.get(text) ?? new Set([owner])
     claims.add(slot)
@@ -461,9 +464,7 @@ export class IdentityIndex {
   }
 
   #best(claims: ReadonlySet<number>): number {
-    return [...claims].reduce((best, slot) =>
-      outranks(this.workloads[slot]!, this.workloads[best]!) ? slot : best,
-    )
+    return [...claims].reduce((best, slot) => (outranks(this.workloads[slot]!, this.workloads[best]!) ? slot : best))
   }
 
   #settleHosts(): void {

@@ -13,7 +13,6 @@ import { type Identities, type IdentityIndex, OUTSIDE } from './identity.ts'
 import { comparePolicies, type Policy } from './policy.ts'
 import { buildRuleIndex, sizeOfBlock } from './rule-index.ts'
 import { encodePods, encodeRules, RULE_INDEX, type RuleContext } from './rule-words.ts'
-import { describeStep } from './tier-trace.ts'
 import {
   AUDITED_COLUMN,
   EGRESS,
@@ -25,6 +24,7 @@ import {
   TierEvaluator,
   type TierRules,
 } from './tier-evaluator.ts'
+import { describeStep } from './tier-trace.ts'
 import { TwinWords } from './twin-words.ts'
 import { WordHeap } from './word-heap.ts'
 import type { World } from './world.ts'
@@ -168,7 +168,10 @@ class PolicyTier implements IncrementalTier {
     const selection = this.#selectionOf[identity]
     if (!selection) return 0
     const at = selection.number * LIST_COLUMNS + AUDITED_COLUMN
-    return (this.#listWords.get(at + EGRESS) === 0 ? 0 : SELECTS_EGRESS) | (this.#listWords.get(at + INGRESS) === 0 ? 0 : SELECTS_INGRESS)
+    return (
+      (this.#listWords.get(at + EGRESS) === 0 ? 0 : SELECTS_EGRESS) |
+      (this.#listWords.get(at + INGRESS) === 0 ? 0 : SELECTS_INGRESS)
+    )
   }
 
   problems(): Problem[] {
@@ -194,9 +197,7 @@ class PolicyTier implements IncrementalTier {
     if (!former) this.#add(number, key, entry)
     const isSameSubject = former !== undefined && sameWords(former.subject, subject)
     const isSameOrder =
-      former !== undefined &&
-      former.policy.priority === policy.priority &&
-      former.policy.isAudited === policy.isAudited
+      former !== undefined && former.policy.priority === policy.priority && former.policy.isAudited === policy.isAudited
     const isSameRules = former !== undefined && blocks.every((block, i) => sameWords(former.blocks[i], block))
     this.#entries[number] = entry
     if (isSameSubject && isSameOrder && isSameRules) return

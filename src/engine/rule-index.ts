@@ -98,7 +98,11 @@ export function buildRuleIndex(words: { get(at: number): number }, blocks: reado
   return layOut(entries, [...prefixes], hasNodes)
 }
 
-function layOut(entries: ReadonlyMap<number, readonly number[]>, prefixes: readonly number[], hasNodes: boolean): number[] {
+function layOut(
+  entries: ReadonlyMap<number, readonly number[]>,
+  prefixes: readonly number[],
+  hasNodes: boolean,
+): number[] {
   let slots = 8
   while (slots < entries.size * 2) slots *= 2
   const table = new Array<number>(slots * 2).fill(0)

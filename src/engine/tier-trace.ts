@@ -1,7 +1,7 @@
 import type { TraceStep } from './evaluator.ts'
 import { type IdentityIndex, OUTSIDE } from './identity.ts'
+import { type Candidate, type Denied, describeMiss, matchesPorts } from './nearest-miss.ts'
 import { refName } from './objects.ts'
-import { type Candidate, describeMiss, type Denied, matchesPorts } from './nearest-miss.ts'
 import type { Policy, Rule } from './policy.ts'
 import type { TierDecision, TierRules } from './tier-evaluator.ts'
 import type { World } from './world.ts'
@@ -30,7 +30,8 @@ export function describeStep(step: TierStep): TraceStep {
   }
   const undecidable = isUndecidable(step) && { isUndecidable: true }
   if (step.decided) return { ...base, ...describeRule(step, step.decided), ...undecidable }
-  if (verdict === 'next') return { ...base, reason: `no ${direction} rule of the ${tier.name} tier matches`, ...undecidable }
+  if (verdict === 'next')
+    return { ...base, reason: `no ${direction} rule of the ${tier.name} tier matches`, ...undecidable }
   return { ...base, ...describeIsolation(step), ...undecidable }
 }
 

@@ -7,6 +7,7 @@ import {
   salvageClusterPolicy,
   unlimited,
 } from './cluster-policy-reader.ts'
+import { readNetworkPolicy } from './network-policy.ts'
 import { attempt, InvalidObject, ObjectReader } from './object-reader.ts'
 import { refName } from './objects.ts'
 import { MODE_ANNOTATION, type Policy } from './policy.ts'
@@ -40,22 +41,17 @@ export interface UnderstoodPolicy {
  * - What has no kind that is known, or no name, is nothing.
  * @param value the object as JSON gives it, with `apiVersion` and `kind`
  * @param lastGood the last version of the same object that was understood
- * @param readNetworkPolicy the reader of networking.k8s.io/v1 NetworkPolicy
  */
-export function understandPolicy(
-  value: unknown,
-  lastGood: Policy | undefined,
-  readNetworkPolicy: (object: ObjectReader) => Policy,
-): UnderstoodPolicy {
+export function understandPolicy(value: unknown, lastGood: Policy | undefined): UnderstoodPolicy {
   const object = new ObjectReader(value)
   try {
-    return { policy: readPolicy(object, readNetworkPolicy) }
+    return { policy: readPolicy(object) }
   } catch (error) {
     if (!(error instanceof InvalidObject)) throw error
     const why = `${nameOf(object)}: ${error.message}`
     if (lastGood) return { policy: lastGood, problem: `${why}; its last good version stays in force` }
     if (error.path.at(-1) === MODE_ANNOTATION) {
-      const policy = attempt(() => readPolicy(withoutMode(object), readNetworkPolicy))
+      const policy = attempt(() => readPolicy(withoutMode(object)))
       if (policy) {
         const problem = `${why}; until it can be read the policy is enforced`
         return { policy: { ...policy, problems: [...policy.problems, problem] }, problem }
@@ -65,7 +61,7 @@ export function understandPolicy(
   }
 }
 
-function readPolicy(object: ObjectReader, readNetworkPolicy: (object: ObjectReader) => Policy): Policy {
+function readPolicy(object: ObjectReader): Policy {
   const field = object.fields()
   const apiVersion = field('apiVersion').string()
   const kind = field('kind').oneOf(['NetworkPolicy', ...clusterPolicyApis.map(({ kind }) => kind)])

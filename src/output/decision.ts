@@ -6,13 +6,20 @@ import { printable } from './printable.ts'
 
 /** A decision as people read it: the verdict, then each direction's walk through the tiers. */
 export function formatDecision(decision: Decision): string {
-  const { source, destination, protocol, port, stages, decidedBy } = decision
+  const { source, destination, protocol, port, stages, decidedBy, audit } = decision
   const lines = [
     `${decision.verdict === 'allow' ? 'ALLOWED' : 'DENIED'}  ${endpointText(source)} -> ${targetText(destination, protocol, port)}`,
   ]
   const width = Math.max(...stages.map(({ subject }) => subject.length), 0)
   for (const stage of stages) lines.push(...formatStage(stage, width))
   if (stages.length === 0 || decidedBy.tier === 'Exempt') lines.push(`  ${decidedBy.tier}: ${decidedBy.reason}`)
+  if (audit) {
+    const { direction, policy, rule, reason } = audit.decidedBy
+    const by = policy ? `${policyName(policy)}${rule === undefined ? '' : ` rule ${rule}`}: ${reason}` : reason
+    lines.push(
+      `  audit    would be ${audit.verdict === 'allow' ? 'allowed' : 'denied'}${direction ? ` (${direction})` : ''} by ${by}`,
+    )
+  }
   return printable(`${lines.join('\n')}\n`)
 }
 
@@ -26,7 +33,8 @@ function formatStage({ direction, subject, tiers }: Stage, width: number): strin
     lines.push(
       `${indent}${last.reason}${last.policy?.file === undefined ? '' : ` (${last.policy.file}:${last.policy.line})`}`,
     )
-    if (last.nearest) lines.push(`${indent}nearest: ${policyName(last.nearest.policy)} ${last.nearest.difference}`)
+    if (last.nearest?.rule !== undefined)
+      lines.push(`${indent}nearest: ${policyName(last.nearest.policy)} ${last.nearest.difference}`)
   }
   return lines
 }
@@ -48,7 +56,7 @@ function policyName(ref: ObjectRef): string {
 
 /** `knp.explain/v1`, see CLI.md. */
 export function decisionJson(decision: Decision): object {
-  const { verdict, protocol, port, source, destination, addresses, stages, nearest, generation } = decision
+  const { verdict, protocol, port, source, destination, addresses, stages, nearest, audit, generation } = decision
   const end = (name: string | undefined, address: Decision['addresses']['source']) => ({
     ...(name !== undefined && { name }),
     address: address ? formatAddress(address) : null,
@@ -76,6 +84,7 @@ export function decisionJson(decision: Decision): object {
       ),
     })),
     ...(nearest && { nearest: withPolicy(nearest) }),
+    ...(audit && { audit: { verdict: audit.verdict, decidedBy: withPolicy(audit.decidedBy) } }),
     generation,
   }
 }

@@ -2,12 +2,12 @@ import { type FSWatcher, watch } from 'node:fs'
 import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { type Delta, objectKey, type PolicyObject } from '../engine/index.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import { inOneLine, invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
 import { replaceManifests, requireFolder } from './replace-manifests.ts'
-import { type Delta, objectKey, type PolicyObject } from '../engine/index.ts'
-import { type PolicyFolder, type Source, type SourceHealth } from './source.ts'
+import type { PolicyFolder, Source, SourceHealth } from './source.ts'
 
 interface ReadFile {
   /** Changes when the content may have. */

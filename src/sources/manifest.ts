@@ -1,5 +1,6 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
 import { type ConnectivityTest, readConnectivityTest } from '../connectivity-test.ts'
+import type { PolicyObject } from '../engine/index.ts'
 import {
   clusterPolicyApis,
   InvalidObject,
@@ -20,7 +21,6 @@ import {
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
-import type { PolicyObject } from '../engine/index.ts'
 
 /**
  * Whether a path, relative to a source's folder, names a manifest: YAML or JSON, and not hidden. Kubernetes mounts a

@@ -1,13 +1,12 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import type { ConnectivityTest } from '../connectivity-test.ts'
-import type { Snapshot } from '../engine/index.ts'
+import type { Delta, Snapshot } from '../engine/index.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
 import { collect, FilesSource, unreadable } from './files.ts'
 import { invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
 import { ObjectStore } from './object-store.ts'
-import type { Delta } from '../engine/index.ts'
 
 /** Files whose objects and tests belong together. */
 export interface WorldFiles {

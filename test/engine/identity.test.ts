@@ -1,6 +1,6 @@
 import t from 'tap'
 import { formatAddress } from '../../src/engine/address.ts'
-import { workloadOf, identityOf } from '../../src/engine/identity.ts'
+import { identityOf, workloadOf } from '../../src/engine/identity.ts'
 import { address } from '../fixtures/packets.ts'
 import { shop } from '../fixtures/shop.ts'
 import { podLine, policyLine, type World, worldOf } from '../fixtures/world.ts'

@@ -188,7 +188,9 @@ function hostBefore(
   if (hook === 'input' || hook === 'output') return undefined
   const asked = hook === 'forward' ? hosts.filter((host) => host === thisHost) : hosts
   const host = asked
-    .flatMap((each) => (each.spec.forwards ?? []).map((block) => ({ each, block, prefix: Number(block.split('/')[1]) })))
+    .flatMap((each) =>
+      (each.spec.forwards ?? []).map((block) => ({ each, block, prefix: Number(block.split('/')[1]) })),
+    )
     .filter(({ block }) => inBlock(destination, block))
     // The narrower block, and of equal ones the first host by name.
     .toSorted((a, b) => b.prefix - a.prefix || (nameOf(a.each) < nameOf(b.each) ? -1 : 1))[0]?.each

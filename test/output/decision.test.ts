@@ -26,8 +26,8 @@ const cases: readonly Case[] = [
     'shop/web',
     'shop/db:5432',
     `ALLOWED  shop/web -> shop/db:5432/tcp
-  egress   shop/web  NetworkPolicy accept (shop/web-egress rule 0)
-  ingress  shop/db   NetworkPolicy accept (shop/db-only rule 0)
+  egress   shop/web  Admin next · NetworkPolicy accept (shop/web-egress rule 0)
+  ingress  shop/db   Admin next · NetworkPolicy accept (shop/db-only rule 0)
 `,
   ],
   [
@@ -35,8 +35,8 @@ const cases: readonly Case[] = [
     'shop/web',
     'shop/db:80',
     `DENIED  shop/web -> shop/db:80/tcp
-  egress   shop/web  NetworkPolicy accept (shop/web-egress rule 0)
-  ingress  shop/db   NetworkPolicy deny (shop/db-only)
+  egress   shop/web  Admin next · NetworkPolicy accept (shop/web-egress rule 0)
+  ingress  shop/db   Admin next · NetworkPolicy deny (shop/db-only)
                      shop/db-only isolates the destination for ingress and no rule allows this flow (world.yaml:${dbOnly})
                      nearest: shop/db-only rule 0 allows this peer on port 5432/tcp, not on port 80/tcp
 `,
@@ -46,7 +46,7 @@ const cases: readonly Case[] = [
     'shop/web',
     '203.0.113.9:443',
     `DENIED  shop/web -> 203.0.113.9:443/tcp
-  egress   shop/web  NetworkPolicy deny (shop/web-egress)
+  egress   shop/web  Admin next · NetworkPolicy deny (shop/web-egress)
                      shop/web-egress isolates the source for egress and no rule allows this flow (world.yaml:${webEgress})
                      nearest: shop/web-egress rule 0 allows port 443/tcp, peer 203.0.113.9 is no pod
 `,
@@ -72,8 +72,10 @@ const cases: readonly Case[] = [
     'shop/api',
     'lab/batch/icmp',
     `ALLOWED  shop/api -> lab/batch/icmp
-  egress   shop/api   NetworkPolicy next (no NetworkPolicy selects the source for egress)
-  ingress  lab/batch  NetworkPolicy next (no NetworkPolicy selects the destination for ingress)
+  egress   shop/api   Admin next · NetworkPolicy next · Baseline next
+                      no policy decides this direction: allowed by default
+  ingress  lab/batch  Admin next · NetworkPolicy next · Baseline next
+                      no policy decides this direction: allowed by default
 `,
   ],
   [
@@ -81,7 +83,7 @@ const cases: readonly Case[] = [
     'shop/web',
     'node:n1:10250',
     `ALLOWED  shop/web -> node:n1:10250/tcp
-  egress   shop/web  NetworkPolicy accept (a pod always reaches the node it runs on)
+  egress   shop/web  Admin next · NetworkPolicy accept (a pod always reaches the node it runs on)
 `,
   ],
 ]
@@ -109,19 +111,27 @@ t.test('decisions as JSON', async (t) => {
         direction: 'egress',
         subject: 'shop/api',
         verdict: 'allow',
-        tiers: [{ tier: 'NetworkPolicy', verdict: 'next', reason: 'no NetworkPolicy selects the source for egress' }],
+        tiers: [
+          { tier: 'Admin', verdict: 'next', reason: 'no policy of the Admin tier selects the source for egress' },
+          { tier: 'NetworkPolicy', verdict: 'next', reason: 'no NetworkPolicy selects the source for egress' },
+          { tier: 'Baseline', verdict: 'next', reason: 'no policy of the Baseline tier selects the source for egress' },
+        ],
       },
       {
         direction: 'ingress',
         subject: 'shop/db',
         verdict: 'deny',
-        tiers: [{ tier: 'NetworkPolicy', verdict: 'deny', policy, reason }],
+        tiers: [
+          { tier: 'Admin', verdict: 'next', reason: 'no policy of the Admin tier selects the destination for ingress' },
+          { tier: 'NetworkPolicy', verdict: 'deny', policy, reason },
+        ],
       },
     ],
     nearest: {
       policy,
       rule: 0,
       difference: 'rule 0 allows port 5432/tcp, not port 80/tcp, and peer lacks app=web',
+      change: { type: 'label', of: 'peer', key: 'app', value: 'web' },
     },
     generation: 1,
   })

@@ -1,8 +1,8 @@
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { FilesSource } from '../../src/sources/files.ts'
 import type { Delta } from '../../src/engine/index.ts'
+import { FilesSource } from '../../src/sources/files.ts'
 import type { SourceHealth } from '../../src/sources/source.ts'
 
 const pod = (name: string, ip = '10.0.0.1') =>

@@ -1,9 +1,9 @@
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
+import { type Delta, objectKey } from '../../src/engine/index.ts'
 import { FilesSource } from '../../src/sources/files.ts'
 import { loadSnapshot } from '../../src/sources/load.ts'
-import { type Delta, objectKey } from '../../src/engine/index.ts'
 
 const pod = (name: string, ip = '10.0.0.1') =>
   `---\napiVersion: v1\nkind: Pod\nmetadata: {name: ${name}, namespace: shop}\nstatus: {podIP: ${ip}}\n`

@@ -1,7 +1,7 @@
 import t from 'tap'
+import { objectKey, type PolicyObject } from '../../src/engine/index.ts'
 import { readManifest } from '../../src/sources/manifest.ts'
 import { ObjectStore } from '../../src/sources/object-store.ts'
-import { objectKey, type PolicyObject } from '../../src/engine/index.ts'
 import { hostLine, networkSetLine, worldOf } from '../fixtures/world.ts'
 
 const objects = (yaml: string) => readManifest(yaml, 'f.yaml').objects
