@@ -66,6 +66,10 @@ t.test('what cannot be filled', async (t) => {
     'no command': ['<!-- output -->\n```console\nknp --help\n```\n', /:1: the block has no command/],
     'another command': ['<!-- output -->\n```console\n$ rm -r docs\n```\n', /`rm -r docs` is no knp command/],
     'no mark': ['```console\n$ knp --help\n```\n', /no line is `<!-- output -->`/],
+    'a line like a command': [
+      "<!-- output -->\n```console\n$ knp -v; echo '$ x'\n```\n",
+      /prints what would end its output: \$ x/,
+    ],
     'a command that is not there': ['<!-- output -->\n```console\n$ knp -v; nothing-of-that-name\n```\n', /status 127/],
   }
   for (const [name, [text, problem]] of Object.entries(cases)) {
