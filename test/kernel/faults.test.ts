@@ -385,11 +385,15 @@ const faults: readonly [name: string, happens: (t: Test, site: Site) => Promise<
     'a flood from one source',
     async (t, site) => {
       const startedMs = clockMs()
-      const [v4, v6] = flooders
-      await flood(site, { sources: [v4!, v6!], payloadBytes: 8, packetsPerSecond: 20_000, durationMs: 1200 })
+      const sources = flooders.slice(0, 2)
+      let limited = 0
+      // A busy machine does not always send faster than the limit.
+      for (let attempt = 0; attempt < ATTEMPTS && limited === 0; attempt++) {
+        await flood(site, { sources, payloadBytes: 8, packetsPerSecond: 20_000, durationMs: 1200 })
+        limited = (await site.product.status()).counters.limited
+      }
       const endedMs = clockMs()
-      const { counters } = await site.product.status()
-      t.ok(counters.limited > 0, `${counters.limited} packets beyond the source's rate`)
+      t.ok(limited > 0, `${limited} packets beyond the source's rate`)
       const during = { fromMs: startedMs, toMs: endedMs }
       await site.judge(t, startedMs, { fault: 'flood of tuples, one source', during, endedMs, expected: enforced })
       const { lost } = site.flows.outcome('allowed', during)
