@@ -1,9 +1,10 @@
 import { execFileSync } from 'node:child_process'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { Agent, type Connection } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
+import { parseQueueStatistics } from '../../src/native/queue-statistics.ts'
 import type { OnFailure } from '../../src/ruleset/text.ts'
 import { slow } from '../slow.ts'
 import type { Flood } from './children/flood.ts'
@@ -144,6 +145,8 @@ class Site {
     const { pid } = this.product
     process.kill(pid, 'SIGSTOP')
     try {
+      // The signal is only sent: a thread that runs at this moment may still answer packets.
+      await this.flows.until(() => isStopped(pid), 'every thread is stopped')
       await during()
     } finally {
       process.kill(pid, 'SIGCONT')
@@ -151,11 +154,31 @@ class Site {
     return clockMs()
   }
 
-  /** A span of so many rounds from now on. */
+  /** A span of so many rounds from now on. Resolves when the firewall has met all of their packets. */
   async span(rounds: number): Promise<Span> {
     const fromMs = clockMs()
     await this.flows.rounds(rounds)
-    return { fromMs, toMs: clockMs() }
+    const toMs = clockMs()
+    // The sender's kernel has the last packets; they may be on their way yet.
+    await this.flows.rounds(1)
+    return { fromMs, toMs }
+  }
+
+  /** How many packets wait in the queue. */
+  async waiting(): Promise<number> {
+    const { stdout } = await this.network.exec('router', ['cat', '/proc/net/netfilter/nfnetlink_queue'])
+    const [queue, ...others] = parseQueueStatistics(stdout)
+    if (!queue || others.length > 0) throw new Error(`not one queue: ${stdout}`)
+    return queue.waiting
+  }
+
+  /** While the process is stopped: what becomes of rounds none of whose packets gets into the queue. */
+  async spanBesideQueue(t: Test): Promise<Span> {
+    const waiting = await this.waiting()
+    const span = await this.span(30)
+    t.equal(await this.exchange(), 'passes', 'what was allowed goes on')
+    t.equal(await this.waiting(), waiting, 'nothing gets into the queue')
+    return span
   }
 
   /** What becomes of what is on the connections that are there: a word for all. */
@@ -231,6 +254,14 @@ class Site {
 
 function argsOf(mode: OnFailure, ...args: readonly string[]) {
   return { args: ['--on-failure', mode, ...args] }
+}
+
+/** Whether no thread of a process runs until SIGCONT. */
+async function isStopped(pid: number): Promise<boolean> {
+  const threads = await readdir(`/proc/${pid}/task`)
+  const stats = await Promise.all(threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/stat`, 'utf8')))
+  // Behind the name, which may hold anything.
+  return stats.every((stat) => stat.slice(stat.lastIndexOf(')')).startsWith(') T '))
 }
 
 /** Where {@link Product} has its state. */
@@ -354,11 +385,15 @@ const faults: readonly [name: string, happens: (t: Test, site: Site) => Promise<
     'a flood from one source',
     async (t, site) => {
       const startedMs = clockMs()
-      const [v4, v6] = flooders
-      await flood(site, { sources: [v4!, v6!], payloadBytes: 8, packetsPerSecond: 20_000, durationMs: 1200 })
+      const sources = flooders.slice(0, 2)
+      let limited = 0
+      // A busy machine does not always send faster than the limit.
+      for (let attempt = 0; attempt < ATTEMPTS && limited === 0; attempt++) {
+        await flood(site, { sources, payloadBytes: 8, packetsPerSecond: 20_000, durationMs: 1200 })
+        limited = (await site.product.status()).counters.limited
+      }
       const endedMs = clockMs()
-      const { counters } = await site.product.status()
-      t.ok(counters.limited > 0, `${counters.limited} packets beyond the source's rate`)
+      t.ok(limited > 0, `${limited} packets beyond the source's rate`)
       const during = { fromMs: startedMs, toMs: endedMs }
       await site.judge(t, startedMs, { fault: 'flood of tuples, one source', during, endedMs, expected: enforced })
       const { lost } = site.flows.outcome('allowed', during)
@@ -385,12 +420,12 @@ const faults: readonly [name: string, happens: (t: Test, site: Site) => Promise<
     'the queue overflows',
     async (t, site) => {
       const startedMs = clockMs()
-      const before = await unansweredPackets(site)
       let during: Span
       const endedMs = await site.stopped(async () => {
-        await site.flows.until(async () => (await unansweredPackets(site)) > before, 'the queue is full')
-        during = await site.span(30)
-        t.equal(await site.exchange(), 'passes', 'what was allowed goes on')
+        await site.flows.until(async () => (await site.waiting()) === TINY_QUEUE, 'the queue is full')
+        const before = await unansweredPackets(site)
+        during = await site.spanBesideQueue(t)
+        t.ok((await unansweredPackets(site)) > before, 'what finds it full goes on without an answer')
       })
       const fault = `queue overflow (${TINY_QUEUE} packets)`
       await site.judge(t, startedMs, { fault, during: during!, endedMs, expected: unanswered[site.mode] })
@@ -412,8 +447,7 @@ const faults: readonly [name: string, happens: (t: Test, site: Site) => Promise<
       const endedMs = await site.stopped(async () => {
         await flood(site, { sources: flooders, payloadBytes: 600, packetsPerSecond: 4000, durationMs: 1000 })
         t.ok((await unansweredPackets(site)) > before.unanswered, 'the buffer is full')
-        during = await site.span(30)
-        t.equal(await site.exchange(), 'passes', 'what was allowed goes on')
+        during = await site.spanBesideQueue(t)
       })
       await site.judge(t, startedMs, {
         fault: 'receive buffer full',
@@ -491,11 +525,11 @@ for (const mode of ['closed', 'open'] as const) {
     for (const [name, happens] of faults) await t.test(name, (t) => happens(t, site))
     const { flows, gaps } = site
     // A packet is sent a little before what it meets.
-    const isInGap = (atMs: number) =>
-      gaps.some(({ fromMs, toMs }) => atMs >= fromMs - INTERVAL_MS && atMs <= toMs + INTERVAL_MS)
+    const isInGap = (sent: Span) =>
+      gaps.some(({ fromMs, toMs }) => sent.toMs >= fromMs - INTERVAL_MS && sent.fromMs <= toMs + INTERVAL_MS)
     const leaks = flows.leaks()
     t.same(
-      leaks.filter((atMs) => !isInGap(atMs)),
+      leaks.filter((sent) => !isInGap(sent)),
       [],
       `of ${flows.sent} rounds none had a denied packet pass but those in which it had to`,
     )

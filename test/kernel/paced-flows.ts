@@ -12,7 +12,9 @@ const PROMPT_MS = 250 * slow
 const STEADY_ROUNDS = 25
 
 interface Round {
-  readonly sentAtMs: number
+  readonly begunAtMs: number
+  /** When the kernel had all of its packets; Infinity until then. */
+  sentAtMs: number
   /** When each answer came, by flow and address. */
   readonly answers: Map<string, number>
 }
@@ -61,7 +63,7 @@ export class PacedFlows {
     this.#end = end
   }
 
-  /** Waits until so many more rounds were sent. */
+  /** Waits until so many more rounds were sent whole. */
   async rounds(count: number): Promise<void> {
     for (let i = 0; i < count; i++) await this.#next()
   }
@@ -75,7 +77,7 @@ export class PacedFlows {
     }
   }
 
-  /** Waits until allowed is answered and denied is not, for a while. Answers when the last packet was sent that fared otherwise. */
+  /** Waits until allowed is answered and denied is not, for a while. Answers when the last round was sent that fared otherwise. */
   async steady(sinceMs: number): Promise<number> {
     await this.until(() => {
       const settled = this.#within({ fromMs: sinceMs, toMs: clockMs() - PROMPT_MS })
@@ -84,30 +86,30 @@ export class PacedFlows {
     return this.wrong({ fromMs: sinceMs, toMs: clockMs() - PROMPT_MS })?.toMs ?? sinceMs
   }
 
-  /** When the first and the last round were sent in which allowed was not answered at once, or denied was. */
+  /** From the first to the last round, of those sent in a span, in which allowed was not answered at once, or denied was. */
   wrong(span: Span): Span | undefined {
     const wrong = this.#within(span).filter((round) => !this.#isRight(round))
-    return wrong.length === 0 ? undefined : { fromMs: wrong[0]!.sentAtMs, toMs: wrong.at(-1)!.sentAtMs }
+    return wrong.length === 0 ? undefined : { fromMs: wrong[0]!.begunAtMs, toMs: wrong.at(-1)!.sentAtMs }
   }
 
-  /** What became, until now, of what was sent in a span. */
+  /** What became, until now, of the rounds that were begun and sent whole in a span. */
   outcome(flow: PacedFlow, span: Span): Outcome {
     const waits = this.#within(span).flatMap((round) =>
-      this.#pace.addresses.map((address) => (round.answers.get(`${flow} ${address}`) ?? Infinity) - round.sentAtMs),
+      this.#pace.addresses.map((address) => (round.answers.get(`${flow} ${address}`) ?? Infinity) - round.begunAtMs),
     )
     const prompt = waits.filter((ms) => ms <= PROMPT_MS).length
     const lost = waits.filter((ms) => ms === Infinity).length
     return { sent: waits.length, prompt, lost, late: waits.length - prompt - lost }
   }
 
-  /** When every denied packet was sent that was answered all the same. */
-  leaks(): readonly number[] {
+  /** When the rounds were sent, each from its beginning to its end, in which a denied packet was answered all the same. */
+  leaks(): readonly Span[] {
     return [...this.#rounds.values()]
       .filter(({ answers }) => this.#pace.addresses.some((address) => answers.has(`denied ${address}`)))
-      .map(({ sentAtMs }) => sentAtMs)
+      .map(({ begunAtMs, sentAtMs }) => ({ fromMs: begunAtMs, toMs: sentAtMs }))
   }
 
-  /** How many rounds were sent. */
+  /** How many rounds were begun. */
   get sent(): number {
     return this.#rounds.size
   }
@@ -116,9 +118,9 @@ export class PacedFlows {
     return this.#end()
   }
 
-  #isRight({ sentAtMs, answers }: Round): boolean {
+  #isRight({ begunAtMs, answers }: Round): boolean {
     const isPrompt = (flow: PacedFlow, address: string) =>
-      (answers.get(`${flow} ${address}`) ?? Infinity) <= sentAtMs + PROMPT_MS
+      (answers.get(`${flow} ${address}`) ?? Infinity) <= begunAtMs + PROMPT_MS
     return this.#pace.addresses.every(
       (address) =>
         isPrompt('allowed', address) && isPrompt('established', address) && !answers.has(`denied ${address}`),
@@ -126,7 +128,7 @@ export class PacedFlows {
   }
 
   #within({ fromMs, toMs }: Span): Round[] {
-    return [...this.#rounds.values()].filter(({ sentAtMs }) => sentAtMs >= fromMs && sentAtMs <= toMs)
+    return [...this.#rounds.values()].filter(({ begunAtMs, sentAtMs }) => begunAtMs >= fromMs && sentAtMs <= toMs)
   }
 
   #next(): Promise<void> {
@@ -140,9 +142,12 @@ export class PacedFlows {
   }
 
   #receive(line: PaceLine): void {
-    if (line[0] === 'sent') {
-      this.#rounds.set(line[1], { sentAtMs: line[2], answers: new Map() })
+    const [what, round, atMs] = line
+    if (what === 'begun') this.#rounds.set(round, { begunAtMs: atMs, sentAtMs: Infinity, answers: new Map() })
+    else if (what === 'answered') this.#rounds.get(round)!.answers.set(`${line[3]} ${line[4]}`, atMs)
+    else {
+      this.#rounds.get(round)!.sentAtMs = atMs
       for (const watcher of [...this.#watchers]) watcher()
-    } else this.#rounds.get(line[1])?.answers.set(`${line[3]} ${line[4]}`, line[2])
+    }
   }
 }

@@ -15,8 +15,12 @@ export interface Pace {
 /** `allowed` and `denied` are new connections in every round, `established` is one that lasts. */
 export type PacedFlow = 'allowed' | 'denied' | 'established'
 
-/** What it prints, one JSON list a line: a round was sent, or an answer of a round has come; times in ms since 1970. */
+/**
+ * What it prints, one JSON list a line: a round begins, the kernel has all of its packets, or an answer has come; times in
+ * ms since 1970.
+ */
 export type PaceLine =
+  | readonly ['begun', round: number, atMs: number]
   | readonly ['sent', round: number, atMs: number]
   | readonly ['answered', round: number, atMs: number, flow: PacedFlow, address: string]
 
@@ -42,21 +46,30 @@ async function connect(address: string, port: number, flow: PacedFlow, ownPort =
   return socket
 }
 
+/** Resolves when the kernel has the packet, or does not take it. */
+function send(socket: Socket, round: number): Promise<void> {
+  return new Promise((resolve) => socket.send(`${round}\n`, () => resolve()))
+}
+
 async function probe(address: string, port: number, flow: 'allowed' | 'denied', round: number): Promise<void> {
   const socket = await connect(address, port, flow, firstPorts[flow] + (round % PORTS))
-  socket.send(`${round}\n`, () => {})
   setTimeout(() => socket.close(), timeoutMs)
+  await send(socket, round)
+}
+
+async function sendAll(round: number): Promise<void> {
+  print(['begun', round, now()])
+  await Promise.all([
+    ...established.map((socket) => send(socket, round)),
+    ...addresses.flatMap((address) => [
+      probe(address, allowedPort, 'allowed', round),
+      probe(address, deniedPort, 'denied', round),
+    ]),
+  ])
+  print(['sent', round, now()])
 }
 
 const established = await Promise.all(addresses.map((address) => connect(address, allowedPort, 'established')))
 let round = 0
-setInterval(() => {
-  round++
-  print(['sent', round, now()])
-  for (const socket of established) socket.send(`${round}\n`, () => {})
-  for (const address of addresses) {
-    void probe(address, allowedPort, 'allowed', round)
-    void probe(address, deniedPort, 'denied', round)
-  }
-}, intervalMs)
+setInterval(() => void sendAll(++round), intervalMs)
 process.stdin.resume().on('end', () => process.exit())
