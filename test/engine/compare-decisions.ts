@@ -129,3 +129,19 @@ export function decisionText({ verdict, decidedBy: by }: FoundDecision): string 
   const name = policy && tier !== 'NetworkPolicy' ? `: ${policy.kind} ${policy.name} rule ${rule}` : ''
   return `${verdict} by ${tier} (${direction})${name}`
 }
+
+/** The engine's answer as a line, and what the audited policies would make of it. */
+export function answerText({ enforced, complete }: FoundAnswer): string {
+  return `${decisionText(enforced)}; with audited policies ${decisionText(complete)}`
+}
+
+/** The oracle's answer as a line, likewise. */
+export function expectedText(answer: OracleAnswer): string {
+  return `${oracleText(answer)}; with audited policies ${oracleText(answer.complete)}`
+}
+
+function oracleText({ verdict, decidedBy: by }: OracleDecision): string {
+  if (!by) return verdict
+  const names = by.rules.map(({ kind, name, rule }) => `${kind} ${name} rule ${rule}`)
+  return `${verdict} by ${by.tier} (${by.direction})${names.length > 0 ? `: ${names.join(' or ')}` : ''}`
+}

@@ -13,7 +13,7 @@ import type { Random } from '../fixtures/random.ts'
 import { applyDelta, type PlainDelta, randomChange } from '../fixtures/random-change.ts'
 import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { readPlain } from '../fixtures/read-plain.ts'
-import { compileAfresh, decidedBy, decisionText } from './compare-decisions.ts'
+import { answerText, compileAfresh, decidedBy } from './compare-decisions.ts'
 import { type OracleFlow, objectsOf, type PlainObject, plainKey } from './oracle/objects.ts'
 
 /** A world, and what happens to it one step after the other. */
@@ -66,7 +66,7 @@ export function findChainDifference(
   let { objects } = chain
   let compiled = compiler.update({ upserts: objects.map(readPlain), deletes: [] })
   for (const [step, { delta, flows }] of chain.steps.entries()) {
-    const before = flows.map((flow) => answerText(compiled, flow))
+    const before = flows.map((flow) => answerText(decidedBy(compiled, flow)))
     compiled = compiler.update(deltaFor(objects, delta))
     objects = applyDelta(objects, delta)
     const afresh = compileAfresh(objects, localNode)
@@ -75,13 +75,17 @@ export function findChainDifference(
     const [asked, asAfresh] = [compiled, afresh].map(protectionText)
     if (asked !== asAfresh) return { step, problem: `protects ${asked}\nafresh it protects ${asAfresh}` }
     for (const [i, flow] of flows.entries()) {
-      const found = answerText(compiled, flow)
-      const expected = answerText(afresh, flow)
-      if (found !== expected) return { step, flow, problem: `${found}\nafresh: ${expected}` }
+      const found = answerText(decidedBy(compiled, flow))
+      const expected = answerText(decidedBy(afresh, flow))
+      if (found !== expected) return { step, flow, problem: `decides ${found}\nafresh: ${expected}` }
       const isChanged = found !== before[i]
       const isNamed = isAffected(compiled, flow)
       if (isChanged && !isNamed) {
-        return { step, flow, problem: `${found}\nbefore: ${before[i]}\nbut neither end is named as affected` }
+        return {
+          step,
+          flow,
+          problem: `keeps a change to itself: ${found}\nbefore: ${before[i]}\nneither end is named as affected`,
+        }
       }
       counts.decisions++
       if (isChanged) counts.changes++
@@ -98,11 +102,6 @@ function deltaFor(objects: readonly PlainObject[], { upserts, deletes }: PlainDe
     upserts: upserts.map(readPlain),
     deletes: deletes.filter((object) => known.has(plainKey(object))).map((object) => objectKey(readPlain(object))),
   }
-}
-
-function answerText(compiled: CompiledPolicy, flow: OracleFlow): string {
-  const { enforced, complete } = decidedBy(compiled, flow)
-  return `${decisionText(enforced)}; with audited policies ${decisionText(complete)}`
 }
 
 /** Whose traffic is to be decided, in an order that says nothing. */
