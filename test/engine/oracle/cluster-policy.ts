@@ -155,7 +155,7 @@ function domainMatches(pattern: string, name: string): boolean {
   const wanted = pattern.toLowerCase().replace(/\.$/, '')
   const found = name.toLowerCase().replace(/\.$/, '')
   if (!wanted.startsWith('*.')) return wanted === found
-  return found.endsWith(wanted.slice(1)) && found.length > wanted.length - 1
+  return found.endsWith(wanted.slice(1))
 }
 
 function protocolMatches(
