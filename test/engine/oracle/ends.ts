@@ -70,8 +70,20 @@ function hostBefore(
 ): PlainHost | undefined {
   if (hook === 'input' || hook === 'output') return undefined
   const asked = hook === 'forward' ? hosts.filter((host) => host === thisHost) : hosts
-  const host = asked.find(({ spec }) => spec.forwards?.some((block) => inBlock(destination, block)))
+  const host = asked
+    .flatMap((each) => (each.spec.forwards ?? []).map((block) => ({ each, block })))
+    .filter(({ block }) => inBlock(destination, block))
+    // The narrower block, and of equal ones the first host by name.
+    .toSorted((a, b) => lengthOf(b.block) - lengthOf(a.block) || (nameOf(a.each) < nameOf(b.each) ? -1 : 1))[0]?.each
   return hook === 'none' && host === source ? undefined : host
+}
+
+function lengthOf(block: string): number {
+  return Number(block.split('/')[1])
+}
+
+function nameOf({ metadata: { namespace, name } }: PlainHost): string {
+  return `${namespace}/${name}`
 }
 
 /**
