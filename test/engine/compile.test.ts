@@ -5,9 +5,10 @@ import { ANY_HOOK, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engin
 import type { Trace } from '../../src/engine/index.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
 import { seededRandom } from '../fixtures/random.ts'
-import { objectsOf, randomFlow, randomWorld } from '../fixtures/random-world.ts'
+import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { shop } from '../fixtures/shop.ts'
 import { packet, policyLine, worldOf, worldOfPlain } from '../fixtures/world.ts'
+import { objectsOf } from './oracle/objects.ts'
 
 /** The generation as another thread receives it. */
 function handOver(generation: Generation): Generation {

@@ -1,0 +1,123 @@
+import {
+  type Address,
+  type Block,
+  blockContains,
+  formatAddress,
+  parseAddress,
+  sameAddress,
+} from '../../src/engine/address.ts'
+import { type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
+import { policyKinds } from '../../src/engine/pipeline.ts'
+import { objectKey } from '../../src/sources/source.ts'
+import type { Random } from '../fixtures/random.ts'
+import { applyDelta, type PlainDelta, randomChange } from '../fixtures/random-change.ts'
+import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
+import { readPlain } from '../fixtures/read-plain.ts'
+import { answerText, compileAfresh, decidedBy } from './compare-decisions.ts'
+import { type OracleFlow, objectsOf, type PlainObject, plainKey } from './oracle/objects.ts'
+
+/** A world, and what happens to it one step after the other. */
+export interface Chain {
+  readonly objects: readonly PlainObject[]
+  /** Each change, and the flows that are asked about before and after it. */
+  readonly steps: readonly { readonly delta: PlainDelta; readonly flows: readonly OracleFlow[] }[]
+}
+
+/** What goes wrong at a step of a chain. */
+export interface ChainDifference {
+  readonly step: number
+  readonly flow?: OracleFlow
+  readonly problem: string
+}
+
+/** What a run of chains met, for tests that want to know whether they tested anything. */
+export interface ChainCounts {
+  decisions: number
+  /** Decisions that a step changed. */
+  changes: number
+  /** Decisions that a step did not change and whose ends it names: the price of naming too much. */
+  needless: number
+  /** Steps that name everything. */
+  everything: number
+}
+
+export function randomChain(random: Random, steps: number, flowsPerStep: number): Chain {
+  let world = randomWorld(random)
+  const objects = objectsOf(world)
+  return {
+    objects,
+    steps: Array.from({ length: steps }, () => {
+      const before = world
+      const { world: after, upserts, deletes } = randomChange(random, before)
+      world = after
+      const flows = Array.from({ length: flowsPerStep }, () => randomFlow(random, random.pick([before, after])))
+      return { delta: { upserts, deletes }, flows }
+    }),
+  }
+}
+
+/** Where a compiler that is fed the changes differs from one that sees each world afresh, or keeps a change to itself. */
+export function findChainDifference(
+  chain: Chain,
+  localNode: string,
+  counts: ChainCounts = { decisions: 0, changes: 0, needless: 0, everything: 0 },
+): ChainDifference | undefined {
+  const compiler = new Compiler(policyKinds, localNode)
+  let { objects } = chain
+  let compiled = compiler.update({ upserts: objects.map(readPlain), deletes: [] })
+  for (const [step, { delta, flows }] of chain.steps.entries()) {
+    const before = flows.map((flow) => answerText(decidedBy(compiled, flow)))
+    compiled = compiler.update(deltaFor(objects, delta))
+    objects = applyDelta(objects, delta)
+    const afresh = compileAfresh(objects, localNode)
+    if (compiled.affected.isEverything) counts.everything++
+
+    const [asked, asAfresh] = [compiled, afresh].map(protectionText)
+    if (asked !== asAfresh) return { step, problem: `protects ${asked}\nafresh it protects ${asAfresh}` }
+    for (const [i, flow] of flows.entries()) {
+      const found = answerText(decidedBy(compiled, flow))
+      const expected = answerText(decidedBy(afresh, flow))
+      if (found !== expected) return { step, flow, problem: `decides ${found}\nafresh: ${expected}` }
+      const isChanged = found !== before[i]
+      const isNamed = isAffected(compiled, flow)
+      if (isChanged && !isNamed) {
+        return {
+          step,
+          flow,
+          problem: `keeps a change to itself: ${found}\nbefore: ${before[i]}\nneither end is named as affected`,
+        }
+      }
+      counts.decisions++
+      if (isChanged) counts.changes++
+      else if (isNamed) counts.needless++
+    }
+  }
+  return undefined
+}
+
+/** The change in the compiler's terms. What nobody has is not deleted. */
+function deltaFor(objects: readonly PlainObject[], { upserts, deletes }: PlainDelta) {
+  const known = new Set(objects.map(plainKey))
+  return {
+    upserts: upserts.map(readPlain),
+    deletes: deletes.filter((object) => known.has(plainKey(object))).map((object) => objectKey(readPlain(object))),
+  }
+}
+
+/** Whose traffic is to be decided, in an order that says nothing. */
+function protectionText({ subjects, host, isGateway }: CompiledPolicy): string {
+  return JSON.stringify({ subjects: subjects.map(formatAddress).sort(), host, isGateway })
+}
+
+function isAffected({ affected }: CompiledPolicy, flow: OracleFlow): boolean {
+  if (affected.isEverything) return true
+  if (affected.host && flow.hook !== 'none') return true
+  return [flow.source, flow.destination].some((end) => isNamed(affected, parseAddress(end)!))
+}
+
+function isNamed(
+  { addresses, blocks }: { readonly addresses: readonly Address[]; readonly blocks: readonly Block[] },
+  end: Address,
+): boolean {
+  return addresses.some((address) => sameAddress(address, end)) || blocks.some((block) => blockContains(block, end))
+}
