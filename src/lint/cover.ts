@@ -35,7 +35,7 @@ function follows(needed: Requirement, given: Requirement): boolean {
   }
 }
 
-/** Of workloads alone: a selector that asks for no label never matches a NetworkSet, see `namesSets`. */
+/** Of workloads alone: a selector that asks for no label never matches a NetworkSet, see `mayNameSets`. */
 export function podsCover(wide: Scoped<PodsMatch>, narrow: Scoped<PodsMatch>): boolean {
   return (
     selectorCovers(wide.match.podSelector, narrow.match.podSelector) &&
@@ -50,8 +50,8 @@ function namespacesOf({ match, namespace }: Scoped<PodsMatch>): LabelSelector {
   return { requirements: [{ key: NAMESPACE_NAME_LABEL, operator: 'In', values }] }
 }
 
-/** Whether a peer may match NetworkSets. */
-function namesSets({ podSelector }: PodsMatch): boolean {
+/** Whether a peer may match NetworkSets: it must ask for one of their labels. */
+export function mayNameSets({ podSelector }: PodsMatch): boolean {
   return podSelector.requirements.some(({ operator }) => operator === 'In' || operator === 'Exists')
 }
 
@@ -60,7 +60,7 @@ export function peerCovers(wide: Scoped<PeerMatch>, narrow: Scoped<PeerMatch>): 
   const { match: b } = narrow
   switch (a.type) {
     case 'pods':
-      if (b.type !== 'pods' || (namesSets(b) && !namesSets(a))) return false
+      if (b.type !== 'pods' || (mayNameSets(b) && !mayNameSets(a))) return false
       return podsCover({ ...wide, match: a }, { ...narrow, match: b })
     case 'nodes':
       return b.type === 'nodes' && selectorCovers(a.selector, b.selector)

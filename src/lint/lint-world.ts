@@ -1,7 +1,7 @@
-import { isNamedBy } from '../engine/network-set.ts'
 import { type Labels, type NamedPort, type NetworkSet, type Node, refName, type Workload } from '../engine/objects.ts'
 import type { PodsMatch, Policy } from '../engine/policy.ts'
 import { type LabelSelector, selectorKey, selects } from '../engine/selector.ts'
+import { mayNameSets } from './cover.ts'
 import type { LintInput } from './finding.ts'
 
 /** Workloads that no policy can tell apart. */
@@ -28,12 +28,14 @@ export class LintWorld {
   readonly #index = new Map<string, number[]>()
   /** The indices of all groups. */
   readonly everyGroup: readonly number[]
-  readonly #namespaceSelections = new Map<string, readonly string[]>()
+  readonly #everyNamespace: ReadonlySet<string>
+  readonly #namespaceSelections = new Map<string, ReadonlySet<string>>()
   readonly #selections = new Map<string, readonly number[]>()
   readonly #networkSetsByNamespace: ReadonlyMap<string, readonly NetworkSet[]>
 
   constructor(input: LintInput) {
     this.input = input
+    this.#everyNamespace = new Set(input.namespaces.keys())
     const isSeen = ({ hostNetwork, phase }: Workload) => {
       return !hostNetwork && phase !== 'Succeeded' && phase !== 'Failed'
     }
@@ -66,18 +68,18 @@ export class LintWorld {
   /** Whether a policy is about a group. */
   isSelected({ subject, namespace }: Policy, group: number): boolean {
     const { labels, namespace: own } = this.groups[group]!
-    return selects(subject.podSelector, labels) && this.namespacesOf(subject, namespace).includes(own)
+    return selects(subject.podSelector, labels) && this.namespacesOf(subject, namespace).has(own)
   }
 
   /** The names of the known namespaces that a match looks into. */
-  namespacesOf({ namespaceSelector }: PodsMatch, namespace: string | undefined): readonly string[] {
-    if (!namespaceSelector) return namespace === undefined ? [] : [namespace]
+  namespacesOf({ namespaceSelector }: PodsMatch, namespace: string | undefined): ReadonlySet<string> {
+    if (!namespaceSelector) return new Set(namespace === undefined ? [] : [namespace])
     const key = selectorKey(namespaceSelector)
     let selection = this.#namespaceSelections.get(key)
     if (!selection) {
-      selection = [...this.input.namespaces.values()]
-        .filter(({ labels }) => selects(namespaceSelector, labels))
-        .map(({ name }) => name)
+      const matching = [...this.input.namespaces.values()].filter(({ labels }) => selects(namespaceSelector, labels))
+      const isEvery = matching.length === this.#everyNamespace.size
+      selection = isEvery ? this.#everyNamespace : new Set(matching.map(({ name }) => name))
       this.#namespaceSelections.set(key, selection)
     }
     return selection
@@ -90,11 +92,9 @@ export class LintWorld {
 
   /** The NetworkSets that a peer names. */
   networkSetsOf(match: PodsMatch, namespace: string | undefined): readonly NetworkSet[] {
-    if (this.input.networkSets.length === 0) return []
-    return this.namespacesOf(match, namespace).flatMap((name) =>
-      (this.#networkSetsByNamespace.get(name) ?? []).filter((set) =>
-        isNamedBy(set, { type: 'pods', ...match }, namespace ?? '', this.input.namespaces),
-      ),
+    if (this.input.networkSets.length === 0 || !mayNameSets(match)) return []
+    return [...this.namespacesOf(match, namespace)].flatMap((name) =>
+      (this.#networkSetsByNamespace.get(name) ?? []).filter(({ labels }) => selects(match.podSelector, labels)),
     )
   }
 
@@ -105,7 +105,7 @@ export class LintWorld {
   /** Workloads with such labels that policies do not see: on the host network, or finished. */
   unseenBy(match: PodsMatch, namespace: string | undefined): readonly Workload[] {
     if (this.#unseen.length === 0) return []
-    const namespaces = new Set(this.namespacesOf(match, namespace))
+    const namespaces = this.namespacesOf(match, namespace)
     return this.#unseen.filter((each) => namespaces.has(each.namespace) && selects(match.podSelector, each.labels))
   }
 
@@ -114,21 +114,20 @@ export class LintWorld {
     return groups.flatMap((group) => this.groups[group]!.members.map(({ ref }) => refName(ref)))
   }
 
-  #select(namespaces: readonly string[], selector: LabelSelector): readonly number[] {
-    if (namespaces.length === 0) return NO_GROUPS
+  #select(namespaces: ReadonlySet<string>, selector: LabelSelector): readonly number[] {
+    if (namespaces.size === 0) return NO_GROUPS
     const isMatch = (group: number) => selects(selector, this.groups[group]!.labels)
     const asked = selector.requirements.find(({ operator }) => operator === 'In')
     if (asked === undefined) {
-      if (selector.requirements.length === 0 && namespaces.length === this.input.namespaces.size) return this.everyGroup
-      return namespaces.flatMap((name) => (this.#index.get(placeKey(name)) ?? NO_GROUPS).filter(isMatch))
+      if (selector.requirements.length === 0 && namespaces === this.#everyNamespace) return this.everyGroup
+      return [...namespaces].flatMap((name) => (this.#index.get(placeKey(name)) ?? NO_GROUPS).filter(isMatch))
     }
     const [only] = namespaces
-    const one = namespaces.length === 1 ? only : undefined
+    const one = namespaces.size === 1 ? only : undefined
     const candidates = [...new Set(asked.values)].flatMap(
       (value) => this.#index.get(placeKey(one, asked.key, value)) ?? NO_GROUPS,
     )
-    const within = new Set(namespaces)
-    return candidates.filter((group) => within.has(this.groups[group]!.namespace) && isMatch(group))
+    return candidates.filter((group) => namespaces.has(this.groups[group]!.namespace) && isMatch(group))
   }
 
   #add(key: string, group: number): void {
@@ -138,7 +137,7 @@ export class LintWorld {
   }
 }
 
-/** What the index is asked for: the groups of a namespace, or of all, that have a label. Neither part can hold a line end. */
+/** What the index is asked for: the groups of a namespace, or of all, that have a label. No part can hold a line end. */
 function placeKey(namespace: string | undefined, key = '', value = ''): string {
   return `${namespace ?? ''}\n${key}\n${value}`
 }

@@ -77,7 +77,7 @@ function isElsewhere(world: LintWorld, match: PodsMatch, namespace: string | und
   const meansSystem = match.namespaceSelector?.requirements.some(
     ({ operator, values }) => operator === 'In' && values.some((value) => value.startsWith('kube-')),
   )
-  return meansSystem === true && !world.namespacesOf(match, namespace).some((name) => world.isInhabited(name))
+  return meansSystem === true && ![...world.namespacesOf(match, namespace)].some((name) => world.isInhabited(name))
 }
 
 function hostNetworkText(workloads: readonly Workload[]): string {

@@ -55,7 +55,7 @@ function lookAt(
   }
   return {
     message: `port "${name}" matches nothing: no port has this name among those of ${whom}`,
-    hint: 'correct the name, or give the containers port a name',
+    hint: "correct the name, or give it to the container's port",
   }
 }
 

@@ -58,9 +58,9 @@ t.test('whom a match selects, as looking at each workload says', async (t) => {
         }
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 100 },
   )
-  t.ok(selected > 100, 'some are selected')
+  t.ok(selected > 50, 'some are selected')
 })
 
 t.test('workloads that no policy can tell apart are one group', async (t) => {
