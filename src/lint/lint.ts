@@ -5,6 +5,7 @@ import { equalPriority } from './equal-priority.ts'
 import type { LintFinding, LintInput } from './finding.ts'
 import { LintWorld } from './lint-world.ts'
 import { compareText } from './order.ts'
+import { policyProblem } from './policy-problem.ts'
 import { selectsNothing } from './selects-nothing.ts'
 import { shadowedRule } from './shadowed-rule.ts'
 import { unknownDomainName } from './unknown-domain-name.ts'
@@ -19,6 +20,7 @@ const checks: readonly Check[] = [
   selectsNothing,
   unknownPortName,
   unknownPeer,
+  policyProblem,
   equalPriority,
   dnsForgotten,
   shadowedRule,

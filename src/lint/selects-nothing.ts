@@ -32,6 +32,12 @@ function subjectFindings(world: LintWorld, { ref, subject, namespace }: Policy):
       },
     ]
   }
+  const sets = world.networkSetsOf(subject, namespace)
+  if (sets.length > 0) {
+    const names = listed(sets.map((set) => refName(set.ref)))
+    const message = `selects nothing but NetworkSets (${names}): they are peers, and never have policies of their own`
+    return [{ check, severity: 'warning', object: ref, message, hint: 'select the workloads that deal with them' }]
+  }
   // A policy for all of a namespace may well be there before its first pod, and one for jobs outlives theirs.
   const mayBeMeant = subject.podSelector.requirements.length === 0 || unseen.length > 0
   const message = `selects nothing: no ${unseen.length > 0 ? 'unfinished ' : ''}${podsText(subject, namespace)} is known`

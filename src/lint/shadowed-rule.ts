@@ -1,5 +1,5 @@
 import type { Direction } from '../engine/evaluator.ts'
-import type { PodsMatch, Policy } from '../engine/policy.ts'
+import type { Action, PodsMatch, Policy } from '../engine/policy.ts'
 import type { Requirement } from '../engine/selector.ts'
 import { peerCovers, podsCover, portCovers } from './cover.ts'
 import { duplicatesIn } from './duplicate-policy.ts'
@@ -41,7 +41,7 @@ function superfluous(rules: readonly PlacedRule[]): LintFinding[] {
       check,
       severity: 'note',
       ...placeOf(placed),
-      message: `adds nothing: ${namesOf(covering, placed)} already ${covering.length === 1 ? 'allows' : 'allow'} all that it allows`,
+      message: `adds nothing: ${namesOf(covering, placed)} already ${deedOf(covering)} all that it allows`,
       hint: SUPERFLUOUS_HINT,
     })
   }
@@ -67,15 +67,13 @@ function shadowedOf(policy: Policy, before: readonly Policy[], direction: Direct
     const covering = coveringRules(placed, earlier)
     earlier.push(placed)
     if (!covering) return []
-    const actions = [...new Set(covering.map(({ rule }) => rule.action))]
-    const isHarmless = actions.every((action) => action === placed.rule.action)
-    const by = `${namesOf(covering, placed)} (${actions.join(', ')}), asked before,`
+    const isHarmless = covering.every(({ rule }) => rule.action === placed.rule.action)
     return [
       {
         check,
         severity: isHarmless ? 'note' : 'warning',
         ...placeOf(placed),
-        message: `never decides: ${by} already ${covering.length === 1 ? 'matches' : 'match'} all that it matches`,
+        message: `never decides: ${namesOf(covering, placed)}, asked before, ${deedOf(covering)} all that it matches`,
         hint: isHarmless ? SUPERFLUOUS_HINT : 'have it asked first, or remove it',
       },
     ]
@@ -112,6 +110,20 @@ function namesOf(rules: readonly PlacedRule[], { policy }: PlacedRule): string {
   return listed(
     rules.map((each) => `rule ${each.index}${each.policy === policy ? '' : ` of ${policyText(each.policy)}`}`),
   )
+}
+
+/** What rules do with what they match, in words: `denies`, `deny`, or `decide` where they do not do the same. */
+function deedOf(rules: readonly PlacedRule[]): string {
+  const [first, ...others] = new Set(rules.map(({ rule }) => rule.action))
+  if (first === undefined || others.length > 0) return 'decide'
+  const [one, many] = deeds[first]
+  return rules.length === 1 ? one : many
+}
+
+const deeds: Record<Action, readonly [one: string, many: string]> = {
+  Accept: ['allows', 'allow'],
+  Deny: ['denies', 'deny'],
+  Pass: ['passes on', 'pass on'],
 }
 
 /** Policies by their subjects, to find those whose subject covers another's without asking each. */

@@ -1,4 +1,4 @@
-import { type LintFinding, placeOf, rulesOf } from './finding.ts'
+import { type LintFinding, listed, placeOf, rulesOf } from './finding.ts'
 import type { LintWorld } from './lint-world.ts'
 
 const check = 'unknown-domain-name'
@@ -8,15 +8,17 @@ export function unknownDomainName({ input }: LintWorld): LintFinding[] {
   if (input.domainNames.length === 0) return []
   const known = input.domainNames.filter(({ addresses }) => addresses.length > 0).map(({ name }) => name)
   const names = new Set(known)
+  const isKnown = (pattern: string) => {
+    if (names.has(pattern)) return true
+    return pattern.startsWith('*.') && known.some((name) => name.endsWith(pattern.slice(1)))
+  }
   return input.policies.flatMap((policy) =>
-    rulesOf(policy).flatMap((placed) =>
-      (placed.rule.peers ?? []).flatMap((peer): LintFinding[] => {
-        if (peer.type !== 'domainName' || names.has(peer.pattern)) return []
-        const suffix = peer.pattern.startsWith('*.') ? peer.pattern.slice(1) : undefined
-        if (suffix !== undefined && known.some((name) => name.endsWith(suffix))) return []
-        const message = `no address of ${peer.pattern} is known: it matches nothing yet`
-        return [{ check, severity: 'note', ...placeOf(placed), message, hint: 'check how the name is written' }]
-      }),
-    ),
+    rulesOf(policy).flatMap((placed): LintFinding[] => {
+      const patterns = (placed.rule.peers ?? []).flatMap((peer) => (peer.type === 'domainName' ? peer.pattern : []))
+      const unknown = patterns.filter((pattern) => !isKnown(pattern))
+      if (unknown.length === 0) return []
+      const message = `no address is known of ${listed(unknown)}: that matches nothing yet`
+      return [{ check, severity: 'note', ...placeOf(placed), message, hint: 'check how the name is written' }]
+    }),
   )
 }

@@ -2,23 +2,18 @@ import { type LintFinding, placeOf, rulesOf } from './finding.ts'
 import type { LintWorld } from './lint-world.ts'
 
 const check = 'unknown-peer'
-const severity = 'warning'
-const hint = 'correct the policy, or use a version of knp that knows what it asks for'
 
-/** What this version could not understand of a policy, and fails closed about; and what else its reader has to say. */
+/** Rules that fail closed: their peers have something that this version does not understand. */
 export function unknownPeer({ input }: LintWorld): LintFinding[] {
-  return input.policies.flatMap((policy) => {
-    const closed = rulesOf(policy).flatMap((placed) => {
+  return input.policies.flatMap((policy) =>
+    rulesOf(policy).flatMap((placed): LintFinding[] => {
       const { action, failsClosed } = placed.rule
-      if (failsClosed === undefined) return []
+      // A policy none of which can be read gives the same reason for each rule: it is said once, see policy-problem.
+      if (failsClosed === undefined || policy.problems.includes(failsClosed)) return []
       const effect = action === 'Accept' ? 'the rule matches nothing' : 'the rule denies everything'
-      return [{ placed, reason: failsClosed, message: `${failsClosed}: ${effect}` }]
-    })
-    // What belongs to a rule is said there.
-    const others = policy.problems.filter((problem) => !closed.some(({ reason }) => problem.includes(reason)))
-    return [
-      ...closed.map(({ placed, message }): LintFinding => ({ ...placeOf(placed), check, severity, message, hint })),
-      ...others.map((message): LintFinding => ({ object: policy.ref, check, severity, message, hint })),
-    ]
-  })
+      const message = `${failsClosed}: ${effect}`
+      const hint = 'correct the peer, or use a version of knp that knows what it asks for'
+      return [{ check, severity: 'warning', ...placeOf(placed), message, hint }]
+    }),
+  )
 }

@@ -8,7 +8,7 @@ const check = 'unknown-port-name'
 
 /**
  * Port names that no workload has where the rule looks for them: among the subjects for ingress, among the peers for
- * egress. A name that some of them have is in order.
+ * egress. A name that some of them have is in order. That addresses never have one is the readers' to say.
  */
 export function unknownPortName(world: LintWorld): LintFinding[] {
   return world.input.policies.flatMap((policy) =>
@@ -27,12 +27,6 @@ function lookAt(
   { protocol }: PortMatch,
   name: string,
 ): Pick<LintFinding, 'message' | 'hint'> | undefined {
-  if (meansOnlyAddresses(placed)) {
-    return {
-      message: `port "${name}" matches nothing: the peers are outside addresses, whose ports have no names`,
-      hint: 'write the number of the port',
-    }
-  }
   const destinations = destinationsOf(world, placed)
   const otherProtocols = new Set<number>()
   const otherOwners: number[] = []
@@ -57,12 +51,6 @@ function lookAt(
     message: `port "${name}" matches nothing: no port has this name among those of ${whom}`,
     hint: "correct the name, or give it to the container's port",
   }
-}
-
-/** Names of ports resolve at workloads; in the cluster tiers addresses never count as one. */
-function meansOnlyAddresses({ policy, direction, rule: { peers } }: PlacedRule): boolean {
-  if (policy.tier === 'NetworkPolicy' || direction === 'ingress' || !peers || peers.length === 0) return false
-  return peers.every(({ type }) => type !== 'pods')
 }
 
 /** The groups that may have the port; none where they are not known for certain. */

@@ -14,12 +14,12 @@ t.test('findings are in the order of files and lines', async (t) => {
     findings.map(({ check, object: { file, line } }) => `${file}:${line} ${check}`),
     [
       'a.yaml:3 selects-nothing',
-      'a.yaml:3 unknown-peer',
+      'a.yaml:3 policy-problem',
       'a.yaml:3 duplicate-policy',
       'a.yaml:20 selects-nothing',
-      'a.yaml:20 unknown-peer',
+      'a.yaml:20 policy-problem',
       'b.yaml:1 selects-nothing',
-      'b.yaml:1 unknown-peer',
+      'b.yaml:1 policy-problem',
       'b.yaml:1 duplicate-policy',
     ],
   )

@@ -65,6 +65,13 @@ const cases: readonly Case[] = [
     ['note shop/p: selects nothing: no unfinished workload with job=import in namespace shop is known'],
   ],
   [
+    'a subject that is a NetworkSet',
+    lintInput(subject('shop/p', 'role=partner'), world),
+    [
+      'warning shop/p: selects nothing but NetworkSets (shop/partners): they are peers, and never have policies of their own',
+    ],
+  ],
+  [
     'subjects of a ClusterNetworkPolicy',
     lintInput(
       [

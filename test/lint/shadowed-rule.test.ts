@@ -61,17 +61,26 @@ const cases: readonly [rule: string, policies: readonly Policy[], found: readonl
   [
     'behind a wider rule it never decides',
     cluster(deny({ ports: [port('1-9999/TCP')] }), rule({ peers: [everyWeb], ports: sql })),
-    ['warning p ingress 1: never decides: rule 0 (Deny), asked before, already matches all that it matches'],
+    ['warning p ingress 1: never decides: rule 0, asked before, denies all that it matches'],
   ],
   [
     'with the same action that is harmless',
     cluster(deny(), deny({ peers: [everyWeb] })),
-    ['note p ingress 1: never decides: rule 0 (Deny), asked before, already matches all that it matches'],
+    ['note p ingress 1: never decides: rule 0, asked before, denies all that it matches'],
   ],
   [
     'Pass decides too',
     cluster(rule({ action: 'Pass' }), deny({ peers: [everyWeb] })),
-    ['warning p ingress 1: never decides: rule 0 (Pass), asked before, already matches all that it matches'],
+    ['warning p ingress 1: never decides: rule 0, asked before, passes on all that it matches'],
+  ],
+  [
+    'behind several',
+    cluster(
+      deny({ peers: [everyWeb] }),
+      rule({ peers: [pods('app=api', '')] }),
+      rule({ peers: [pods('app in api', ''), everyWeb], ports: sql }),
+    ),
+    ['warning p ingress 2: never decides: rule 1, rule 0, asked before, decide all that it matches'],
   ],
   [
     'behind another policy about the same subjects',
@@ -79,16 +88,12 @@ const cases: readonly [rule: string, policies: readonly Policy[], found: readonl
       clusterPolicy('z', { ingress: [rule({ peers: [everyWeb] })], subject: podsMatch('app=db,x=y', ''), priority: 9 }),
       clusterPolicy('a', { ingress: [deny()], subject: podsMatch('app in db api', ''), priority: 8 }),
     ],
-    [
-      'warning z ingress 0: never decides: rule 0 of ClusterNetworkPolicy a (Deny), asked before, already matches all that it matches',
-    ],
+    ['warning z ingress 0: never decides: rule 0 of ClusterNetworkPolicy a, asked before, denies all that it matches'],
   ],
   [
     'by the name, where priorities are equal',
     [clusterPolicy('b', { ingress: [rule({ peers: [everyWeb] })] }), clusterPolicy('a', { ingress: [deny()] })],
-    [
-      'warning b ingress 0: never decides: rule 0 of ClusterNetworkPolicy a (Deny), asked before, already matches all that it matches',
-    ],
+    ['warning b ingress 0: never decides: rule 0 of ClusterNetworkPolicy a, asked before, denies all that it matches'],
   ],
   [
     'about other subjects',

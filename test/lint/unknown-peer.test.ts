@@ -2,19 +2,35 @@ import t from 'tap'
 import { clusterPolicy, lintInput, networkPolicy, rule } from '../fixtures/lint-input.ts'
 import { found } from './findings.ts'
 
-const reason = 'to[0] has a field "services" that is not known'
+const reason = 'to[0] has the unknown field "services"'
+const whole = 'spec.tier is missing; until it can be read its other rules deny everything'
+const closed = { failsClosed: reason }
+
+const input = lintInput([
+  clusterPolicy('accept', { egress: [rule(), rule({ ...closed, name: 'svc', peers: [] })] }),
+  clusterPolicy('deny', {
+    ingress: [rule({ ...closed, action: 'Deny' })],
+    problems: [`rule ingress[0] denies everything: ${reason}`, 'rule ingress[1] names a port that nodes never have'],
+  }),
+  clusterPolicy('whole', {
+    ingress: [rule({ failsClosed: whole, action: 'Deny' }), rule({ failsClosed: whole, action: 'Deny' })],
+    problems: [whole],
+  }),
+  networkPolicy('shop/old', { ingress: [], problems: ['its last good version is in force'] }),
+  networkPolicy('shop/good', { ingress: [rule()] }),
+])
 
 t.test('unknown-peer', async (t) => {
-  const closed = { failsClosed: reason }
-  const policies = [
-    clusterPolicy('accept', { egress: [rule(), rule({ ...closed, name: 'svc', peers: [] })] }),
-    clusterPolicy('deny', { ingress: [rule({ ...closed, action: 'Deny' })], problems: [`ingress rule 0: ${reason}`] }),
-    networkPolicy('shop/old', { ingress: [], problems: ['its last good version is in force'] }),
-    networkPolicy('shop/good', { ingress: [rule()] }),
-  ]
-  t.strictSame(found('unknown-peer', lintInput(policies)), [
+  t.strictSame(found('unknown-peer', input), [
     `warning accept egress 1: ${reason}: the rule matches nothing`,
     `warning deny ingress 0: ${reason}: the rule denies everything`,
+  ])
+})
+
+t.test('policy-problem: what is not said of a rule', async (t) => {
+  t.strictSame(found('policy-problem', input), [
+    'warning deny: rule ingress[1] names a port that nodes never have',
+    `warning whole: ${whole}`,
     'warning shop/old: its last good version is in force',
   ])
 })
