@@ -1,6 +1,6 @@
 import { type Block, blockContains, formatBlock } from '../engine/address.ts'
 import { refName, type Workload } from '../engine/objects.ts'
-import type { PeerMatch } from '../engine/policy.ts'
+import type { PeerMatch, Policy } from '../engine/policy.ts'
 import { isWide } from './cover.ts'
 import { type LintFinding, listed, type PlacedRule, placeOf, rulesIn } from './finding.ts'
 import type { LintWorld } from './lint-world.ts'
@@ -25,13 +25,20 @@ export function blockCoversWorkloads(world: LintWorld): LintFinding[] {
       return (placed.rule.peers ?? []).flatMap((peer): LintFinding[] => {
         if (peer.type !== 'block' || !isWide(peer.cidr)) return []
         const names = workloadsIn(peer.cidr, peer.except)
-        if (names.length === 0) return []
+        if (names.length === 0 || (names.length === 1 && names[0] === onlySubject(world, policy))) return []
         const message = `${formatBlock(peer.cidr)} matches workloads too: ${listed(names)}`
         const hint = "except the cluster's own addresses where only those outside are meant"
         return [{ check, severity: 'note', ...placeOf(placed), message, hint }]
       })
     }),
   )
+}
+
+/** A workload always reaches itself: where it is the only subject, that it is in a block says nothing. */
+function onlySubject(world: LintWorld, { subject, namespace }: Policy): string | undefined {
+  const groups = world.select(subject, namespace)
+  const names = groups.length === 1 ? world.namesOf(groups) : []
+  return names.length === 1 ? names[0] : undefined
 }
 
 function allowsEveryWorkload({ rule: { peers } }: PlacedRule): boolean {

@@ -1,6 +1,15 @@
 import t from 'tap'
 import type { PeerMatch, Policy } from '../../src/engine/policy.ts'
-import { block, clusterPolicy, lintInput, networkPolicy, pods, rule, workload } from '../fixtures/lint-input.ts'
+import {
+  block,
+  clusterPolicy,
+  lintInput,
+  networkPolicy,
+  pods,
+  podsMatch,
+  rule,
+  workload,
+} from '../fixtures/lint-input.ts'
 import { found } from './findings.ts'
 
 const workloads = [
@@ -24,6 +33,11 @@ const cases: readonly [rule: string, policy: Policy, found: readonly string[]][]
     'without some of them',
     to(block('0.0.0.0/0', '10.0.0.1/32')),
     ['note shop/p egress 0: 0.0.0.0/0 matches workloads too: shop/db'],
+  ],
+  [
+    'the only subject itself',
+    networkPolicy('shop/p', { subject: podsMatch('app=web'), egress: [rule({ peers: [block('::/0')] })] }),
+    [],
   ],
   ['a block without workloads', to(block('192.0.0.0/4')), []],
   ['a block as narrow as a cluster', to(block('10.0.0.0/8')), []],
