@@ -45,6 +45,11 @@ const cases: readonly [rule: string, policies: readonly Policy[], found: readonl
   ['UDP', [toDb, dns('53/UDP')], []],
   ['TCP', [toDb, dns('53/TCP')], []],
   ['in a range', [toDb, dns('1-99/UDP')], []],
+  [
+    'beside a range',
+    [networkPolicy('shop/web', { subject: web, egress: [to(pods(''), '1-52/UDP'), to(pods(''), '54-99/UDP')] })],
+    [`warning shop/web egress: ${lost()}`],
+  ],
   ['to an address', [toDb, dns('53/UDP', block('192.0.2.1/32'))], []],
   [
     'SCTP is no DNS',
