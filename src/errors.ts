@@ -11,7 +11,7 @@ export const exitCodes = {
   INVALID_MANIFEST: 2,
   /** A source path that does not exist or cannot be read. */
   UNREADABLE_SOURCE: 2,
-  /** Nothing to test. */
+  /** Nothing to test or to lint. */
   NO_CHECKS: 2,
   /** A name that no source knows. */
   UNKNOWN_NAME: 3,
