@@ -14,6 +14,8 @@ const V4_WORDS = 2
 const V6_WORDS = 5
 const FIRST_SLOTS = 8
 export const NO_NUMBER = -1
+/** The workload or identity of an address that no workload owns. */
+export const OUTSIDE = NO_NUMBER
 
 /** The address's number, or NO_NUMBER. */
 export function lookupAddress({ v4, v6 }: AddressTables, address: Address): number {

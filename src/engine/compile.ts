@@ -1,4 +1,5 @@
 import type { Address, Block } from './address.ts'
+import { OUTSIDE } from './address-map.ts'
 import { createEngine, type Engine } from './engine.ts'
 import {
   type IncrementalTier,
@@ -8,7 +9,7 @@ import {
   SELECTS_INGRESS,
   type TierTables,
 } from './evaluator.ts'
-import { type Identities, type IdentityChange, IdentityIndex, type IdentityTables, OUTSIDE } from './identity.ts'
+import { type Identities, type IdentityChange, IdentityIndex, type IdentityTables } from './identity.ts'
 import { refName, type Workload } from './objects.ts'
 import type { Delta, Snapshot } from './snapshot.ts'
 import { WholeTier } from './whole-tier.ts'
@@ -106,7 +107,7 @@ export class Compiler {
     for (const tier of this.#tiers) tier.prepare(policies)
     this.#identities.learnTerms()
     this.#takeObjects(objects)
-    const change = this.#identities.take()
+    const change = this.#identities.take(this.#localNode !== undefined && this.#world.knowsNode(this.#localNode))
     const touched = new Set<number>()
     for (const tier of this.#tiers) for (const identity of tier.settle(change.identities)) touched.add(identity)
     this.#protection.update(change, touched)

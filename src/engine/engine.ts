@@ -1,3 +1,4 @@
+import { OUTSIDE } from './address-map.ts'
 import type { PolicyEvaluator, Trace } from './evaluator.ts'
 import { ANY_HOOK, type Flow, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, MutableFlow } from './flow.ts'
 import {
@@ -9,7 +10,6 @@ import {
   NO_NODE,
   nodeOf,
   nodeOfWorkload,
-  OUTSIDE,
   workloadOf,
 } from './identity.ts'
 import { isNeverJudged, type Packet } from './packet.ts'

@@ -1,4 +1,4 @@
-import { OUTSIDE } from './identity.ts'
+import { OUTSIDE } from './address-map.ts'
 import type { Packet } from './packet.ts'
 
 /** Netfilter hooks (linux/netfilter.h) at which a packet is decided; ANY_HOOK where there is no packet path (explain). */

@@ -1,15 +1,12 @@
 import { type Address, type Block, formatAddress, isIPv4, matchesPrefix, sameAddress } from './address.ts'
-import { AddressMap, type AddressTables, lookupAddress, NO_NUMBER } from './address-map.ts'
-import type { Flow } from './flow.ts'
+import { AddressMap, type AddressTables, lookupAddress, NO_NUMBER, OUTSIDE } from './address-map.ts'
+import { type Flow, HOOK_INPUT } from './flow.ts'
 import { Members } from './members.ts'
 import { type Labels, type NamedPort, type Node, refName, type Workload } from './objects.ts'
 import { holds, Terms } from './terms.ts'
 import { sharedWords, TwinWords, type Words } from './twin-words.ts'
 import { WordHeap } from './word-heap.ts'
 import { impliedNamespace } from './workload.ts'
-
-/** The workload or identity of an address that no workload owns. */
-export const OUTSIDE = NO_NUMBER
 
 export const NO_NODE = NO_NUMBER
 
@@ -164,12 +161,12 @@ export class IdentityIndex {
     return node === NO_NODE || node === this.#localNode
   }
 
-  /** The labels of the node that a flow goes to; `undefined` where it goes to none that is known. */
-  nodeLabelsOf({ destinationWorkload, packet, hasDestinationAddress }: Flow): Labels | undefined {
-    const host = this.workloads[destinationWorkload]
-    if (host?.isHost) return this.#nodes.get(host.node ?? '')?.node.labels
-    const node = hasDestinationAddress ? this.#addressNode.get(packet.destination) : NO_NODE
-    return node === NO_NODE ? undefined : this.#nodes.get(this.nodeNames[node]!)?.node.labels
+  /** The labels of the nodes that a flow goes to: by the host that is one, and by the address. */
+  nodeLabelsOf(flow: Flow, tables: IdentityTables): Labels[] {
+    return [hostNodeOfDestination(tables, flow), addressNodeOfDestination(tables, flow)].flatMap((node) => {
+      const known = node === NO_NODE ? undefined : this.#nodes.get(this.nodeNames[node]!)
+      return known ? [known.node.labels] : []
+    })
   }
 
   identityOf(workload: number): number {
@@ -221,7 +218,7 @@ export class IdentityIndex {
     const hasMoved = !former || !sameAddresses(former.node.addresses, node.addresses)
     if (!hasMoved && sameNumbers(former.terms, terms)) return
     this.#storeNodeFacts(index, former?.terms, terms)
-    this.#addresses.push(...(former?.node.addresses ?? []), ...node.addresses)
+    this.#noteNode(node.name, [...(former?.node.addresses ?? []), ...node.addresses])
     if (hasMoved) this.#hasOtherNodes = true
   }
 
@@ -230,7 +227,7 @@ export class IdentityIndex {
     if (!former) return
     this.#nodes.delete(name)
     this.#storeNodeFacts(this.#indexOf(name), former.terms, undefined)
-    this.#addresses.push(...former.node.addresses)
+    this.#noteNode(name, former.node.addresses)
     this.#hasOtherNodes = true
   }
 
@@ -259,12 +256,12 @@ export class IdentityIndex {
     }
   }
 
-  /** What changed since the last call. */
-  take(): IdentityChange {
+  /** What changed since the last call. @param knowsLocalNode whether this machine is one of the nodes known */
+  take(knowsLocalNode: boolean): IdentityChange {
     this.#settleHosts()
     if (this.#hasOtherNodes) this.#indexNodes()
     this.#hasOtherNodes = false
-    const localNode = this.#nodeIndex.get(this.#localNodeName ?? '') ?? NO_NODE
+    const localNode = knowsLocalNode ? this.#indexOf(this.#localNodeName!) : NO_NODE
     if (localNode !== this.#localNode) this.#node = true
     this.#localNode = localNode
     const change = {
@@ -356,6 +353,12 @@ export class IdentityIndex {
     if (!workload.isHost) return
     this.#blocks.push(...workload.forwards)
     if (workload.node === this.#localNodeName) this.#host = true
+  }
+
+  /** Whoever asks for nodes sees another one there; a host has its node's labels whatever its addresses are. */
+  #noteNode(name: string, addresses: readonly Address[]): void {
+    this.#addresses.push(...addresses)
+    for (const [slot, host] of this.#hosts) if (host.node === name) this.#note(slot, host)
   }
 
   #writeRow(slot: number, workload: Workload): void {
@@ -470,7 +473,6 @@ export class IdentityIndex {
   #settleHosts(): void {
     if (!this.#hasOtherHosts) return
     this.#hasOtherHosts = false
-    this.#hasOtherNodes = true
     const hosts = this.#sortedHosts()
     this.#localHost = hosts.find(([, { node }]) => node === this.#localNodeName)?.[0] ?? OUTSIDE
     // Behind two hosts is behind the one whose block is the narrower.
@@ -482,12 +484,11 @@ export class IdentityIndex {
     this.#forwards.set(rows)
   }
 
-  /** Nodes and hosts are few and change rarely. A host's addresses are its node's. */
+  /** Nodes are few, and their addresses change rarely. */
   #indexNodes(): void {
     this.#addressNode = new AddressMap()
     const nodes = [...this.#nodes.values()].map(({ node }) => node).sort((a, b) => (a.name < b.name ? -1 : 1))
-    const hosts = this.#sortedHosts().map(([, { node, addresses }]) => ({ name: node!, addresses }))
-    for (const { name, addresses } of [...nodes, ...hosts]) {
+    for (const { name, addresses } of nodes) {
       for (const address of addresses) {
         if (this.#addressNode.get(address) === NO_NUMBER) this.#addressNode.set(address, this.#indexOf(name))
       }
@@ -505,7 +506,7 @@ export function workloadOf(tables: IdentityTables, address: Address): number {
   return lookupAddress(tables.addressWorkload, address)
 }
 
-/** The node that has an address, or NO_NODE. */
+/** The node that has an address in its status, or NO_NODE. */
 export function nodeOf(tables: IdentityTables, address: Address): number {
   return lookupAddress(tables.addressNode, address)
 }
@@ -523,6 +524,19 @@ export function nodeOfWorkload(tables: IdentityTables, workload: number): number
 /** The node that a host is; NO_NODE for a pod. */
 export function hostNodeOf(tables: IdentityTables, workload: number): number {
   return tables.workloads[workload * WORKLOAD_WORDS + ROW_HOST_NODE]!
+}
+
+/** The node whose host a flow goes to, or NO_NODE. What lies behind a host is not the host. */
+export function hostNodeOfDestination(tables: IdentityTables, flow: Flow): number {
+  const { destinationWorkload: workload, hook, hasDestinationAddress, packet } = flow
+  if (workload === OUTSIDE) return NO_NODE
+  const isItself = hook === HOOK_INPUT || !hasDestinationAddress || workloadOf(tables, packet.destination) === workload
+  return isItself ? hostNodeOf(tables, workload) : NO_NODE
+}
+
+/** The node whose address a flow goes to, or NO_NODE. */
+export function addressNodeOfDestination(tables: IdentityTables, { hasDestinationAddress, packet }: Flow): number {
+  return hasDestinationAddress ? nodeOf(tables, packet.destination) : NO_NODE
 }
 
 /** The host that an address lies behind, or OUTSIDE. @param only the only host to look at; OUTSIDE for any */

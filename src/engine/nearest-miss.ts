@@ -14,8 +14,8 @@ export interface Denied {
   /** The other end; `undefined` outside the cluster. */
   readonly peer: Identity | undefined
   readonly peerAddress: Address | undefined
-  /** Labels of the node that the other end is; `undefined` where it is none. */
-  readonly peerNodeLabels: Labels | undefined
+  /** Labels of the nodes that the other end is; empty where it is none. */
+  readonly peerNodeLabels: readonly Labels[]
   /** The end whose named ports count. */
   readonly destination: Identity | undefined
   readonly world: World
@@ -195,8 +195,9 @@ function nodesDifference(
   { peer, peerAddress, peerNodeLabels }: Denied,
   { selector }: Extract<PeerMatch, { type: 'nodes' }>,
 ): Difference | 'none' | undefined {
-  if (!peerNodeLabels) return 'none'
-  const unmet = selector.requirements.filter((requirement) => !isMet(requirement, peerNodeLabels))
+  const unmets = peerNodeLabels.map((labels) => selector.requirements.filter((each) => !isMet(each, labels)))
+  const [unmet] = unmets.toSorted((a, b) => a.length - b.length)
+  if (!unmet) return 'none'
   if (unmet.length === 0) return undefined
   const name = peer ? 'peer' : `peer ${address(peerAddress)}`
   return { distance: 4 + unmet.length, text: `node of ${name} ${lacks(unmet)}`, change: { type: 'allow' } }

@@ -1,3 +1,4 @@
+import { OUTSIDE } from './address-map.ts'
 import {
   type Direction,
   type IncrementalKind,
@@ -9,7 +10,7 @@ import {
   type WorldChange,
 } from './evaluator.ts'
 import type { Flow } from './flow.ts'
-import { type Identities, type IdentityIndex, OUTSIDE } from './identity.ts'
+import type { Identities, IdentityIndex, IdentityTables } from './identity.ts'
 import { comparePolicies, type Policy } from './policy.ts'
 import { buildRuleIndex, sizeOfBlock } from './rule-index.ts'
 import { encodePods, encodeRules, RULE_INDEX, type RuleContext } from './rule-words.ts'
@@ -160,7 +161,7 @@ class PolicyTier implements IncrementalTier {
       blocks: this.#blockWords.publish(),
       words: this.#heap.publish(),
     }
-    const explain = (step: TierDecision, trace: Trace) => this.#explain(step, trace)
+    const explain = (step: TierDecision, trace: Trace) => this.#explain(step, tables, trace)
     return { tables: published, evaluator: new TierEvaluator(this.#rules, published, tables, explain) }
   }
 
@@ -332,7 +333,7 @@ class PolicyTier implements IncrementalTier {
     return at
   }
 
-  #explain(decision: TierDecision, trace: Trace): void {
+  #explain(decision: TierDecision, tables: IdentityTables, trace: Trace): void {
     const { direction, flow, rule } = decision
     trace.push(
       describeStep({
@@ -342,6 +343,7 @@ class PolicyTier implements IncrementalTier {
         ...(rule !== 0 && { decided: this.#locate(rule, direction, flow) }),
         world: this.#world,
         identities: this.#identities,
+        tables,
       }),
     )
   }

@@ -211,16 +211,19 @@ export class RuleFinder {
       this.#askTerms(facts)
     }
     if (words[index + INDEX_NODES] === 1) {
-      const nodeFacts = this.#matcher.nodeFacts()
-      if (nodeFacts !== 0) {
-        this.#ask(EVERY_NODE)
-        this.#askTerms(nodeFacts)
-      }
+      this.#askNode(this.#matcher.hostNodeFacts())
+      this.#askNode(this.#matcher.addressNodeFacts())
     }
     const prefixes = index + INDEX_HEADER
     const end = prefixes + words[index + INDEX_PREFIXES]!
     for (let at = prefixes; at < end; at++) this.#askPrefix(words[at]!, this.#matcher.address)
     return this.#rule
+  }
+
+  #askNode(facts: number): void {
+    if (facts === 0) return
+    this.#ask(EVERY_NODE)
+    this.#askTerms(facts)
   }
 
   #askTerms(facts: number): void {

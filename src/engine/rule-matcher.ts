@@ -1,6 +1,7 @@
 import { type Address, isIPv4, matchesPrefix } from './address.ts'
+import { OUTSIDE } from './address-map.ts'
 import type { Flow } from './flow.ts'
-import { hostNodeOf, type IdentityTables, NO_NODE, nodeOf, OUTSIDE } from './identity.ts'
+import { addressNodeOfDestination, hostNodeOfDestination, type IdentityTables, NO_NODE } from './identity.ts'
 import { ANY_PROTOCOL } from './policy.ts'
 import {
   ANY,
@@ -122,23 +123,25 @@ export class RuleMatcher {
     }
   }
 
-  /** Start of the terms of the node that the other end is; 0 where it is none. */
-  nodeFacts(): number {
-    const node = this.#nodeOfPeer()
+  /** Start of the terms of the node whose host the flow goes to; 0 where it goes to none. Only egress rules ask. */
+  hostNodeFacts(): number {
+    return this.#nodeFacts(hostNodeOfDestination(this.#tables, this.#flow))
+  }
+
+  /** Likewise of the node whose address it is. */
+  addressNodeFacts(): number {
+    return this.#nodeFacts(addressNodeOfDestination(this.#tables, this.#flow))
+  }
+
+  #nodeFacts(node: number): number {
     return node === NO_NODE ? 0 : this.#tables.nodeFacts[node]!
   }
 
-  #nodeOfPeer(): number {
-    if (this.#peer !== OUTSIDE) {
-      const hostNode = hostNodeOf(this.#tables, this.#peer)
-      if (hostNode !== NO_NODE) return hostNode
-    }
-    return this.#hasAddress ? nodeOf(this.#tables, this.#address) : NO_NODE
-  }
-
   #matchesNode(clauses: number): boolean {
-    const facts = this.nodeFacts()
-    return facts !== 0 && this.#holds(clauses, facts)
+    const host = this.hostNodeFacts()
+    if (host !== 0 && this.#holds(clauses, host)) return true
+    const address = this.addressNodeFacts()
+    return address !== 0 && this.#holds(clauses, address)
   }
 
   /** Whether all clauses hold for these facts. */

@@ -58,19 +58,36 @@ export interface RuleContext {
 /** A policy's rules of one direction as a block. @param policy its number */
 export function encodeRules(
   policy: number,
-  { namespace }: Policy,
+  { namespace, tier }: Policy,
   rules: readonly Rule[],
   context: RuleContext,
 ): number[] {
-  const words = [policy, rules.length]
+  const words = [policy, 0]
   for (const [index, rule] of rules.entries()) {
-    const start = words.length
-    words.push(0, index, actions[rule.action])
-    encodePorts(rule.ports, words, context)
-    encodePeers(rule.peers, namespace, words, context)
-    words[start + RULE_LENGTH] = words.length - start
+    for (const { ports, peers } of tier === 'NetworkPolicy' ? [rule] : splitByPorts(rule)) {
+      const start = words.length
+      words.push(0, index, actions[rule.action])
+      encodePorts(ports, words, context)
+      encodePeers(peers, namespace, words, context)
+      words[start + RULE_LENGTH] = words.length - start
+      words[BLOCK_RULES]!++
+    }
   }
   return words
+}
+
+/**
+ * In cluster-wide policies a named port means workloads alone: at peers that are addresses it matches nothing, even where
+ * a workload has the address. (In a NetworkPolicy it does.) Such a rule becomes two.
+ */
+function splitByPorts({ ports, peers }: Rule): Pick<Rule, 'ports' | 'peers'>[] {
+  const numbered = ports?.filter(({ portName }) => portName === undefined)
+  const addresses = peers?.filter(({ type }) => type !== 'pods')
+  if (!addresses || addresses.length === 0 || numbered?.length === ports?.length) return [{ ports, peers }]
+  return [
+    { ports, peers: peers?.filter(({ type }) => type === 'pods') },
+    { ports: numbered, peers: addresses },
+  ]
 }
 
 /** Who is selected, as clauses: how many, then the clauses. @param namespace the policy's own */

@@ -1,5 +1,6 @@
+import { OUTSIDE } from './address-map.ts'
 import type { TraceStep } from './evaluator.ts'
-import { type IdentityIndex, OUTSIDE } from './identity.ts'
+import type { IdentityIndex, IdentityTables } from './identity.ts'
 import { type Candidate, type Denied, describeMiss, matchesPorts } from './nearest-miss.ts'
 import { refName } from './objects.ts'
 import type { Policy, Rule } from './policy.ts'
@@ -15,6 +16,7 @@ export interface TierStep extends TierDecision {
   readonly decided?: { readonly policy: Policy; readonly rule: number }
   readonly world: World
   readonly identities: IdentityIndex
+  readonly tables: IdentityTables
 }
 
 const ends = { egress: 'source', ingress: 'destination' } as const
@@ -93,7 +95,7 @@ function describeIsolation(step: TierStep): Omit<TraceStep, 'direction' | 'tier'
   }
 }
 
-function deniedOf({ direction, flow, world, identities }: TierStep): Denied {
+function deniedOf({ direction, flow, world, identities, tables }: TierStep): Denied {
   const { packet, sourceIdentity, destinationIdentity, hasSourceAddress, hasDestinationAddress } = flow
   const identityOf = (number: number) => (number === OUTSIDE ? undefined : identities.identities[number])
   const isEgress = direction === 'egress'
@@ -102,7 +104,7 @@ function deniedOf({ direction, flow, world, identities }: TierStep): Denied {
     packet,
     peer: identityOf(isEgress ? destinationIdentity : sourceIdentity),
     peerAddress: (isEgress ? hasDestinationAddress : hasSourceAddress) ? address : undefined,
-    peerNodeLabels: isEgress ? identities.nodeLabelsOf(flow) : undefined,
+    peerNodeLabels: isEgress ? identities.nodeLabelsOf(flow, tables) : [],
     destination: identityOf(destinationIdentity),
     world,
   }

@@ -28,6 +28,8 @@ export class World {
     DomainName: new Map<string, DomainName>(),
   }
   readonly #namespaces = new Map<string, Namespace>()
+  /** How many objects name each node: itself, and what runs on it. */
+  readonly #nodeMentions = new Map<string, number>()
 
   get counts(): { readonly workloads: number; readonly policies: number } {
     return { workloads: this.#objects.Workload.size, policies: this.#objects.Policy.size }
@@ -35,6 +37,11 @@ export class World {
 
   get networkSets(): Iterable<NetworkSet> {
     return this.#objects.NetworkSet.values()
+  }
+
+  /** Whether the picture has a node of this name, be it only that something runs there. */
+  knowsNode(name: string): boolean {
+    return this.#nodeMentions.has(name)
   }
 
   labelsOf(namespace: string): Labels {
@@ -73,13 +80,17 @@ export class World {
       const former = this.#find(key)
       if (!former) continue
       this.#objects[former.type].delete(key)
+      this.#mentionNode(former, -1)
       if (former.type === 'Namespace') this.#namespaces.delete(former.name)
       changes.set(key, { former, latest: undefined })
     }
     for (const latest of upserts) {
       const key = objectKey(latest)
-      const former = changes.get(key)?.former ?? this.#find(key)
-      if (former && former.type !== latest.type) this.#objects[former.type].delete(key)
+      const present = this.#find(key)
+      const former = changes.get(key)?.former ?? present
+      if (present && present.type !== latest.type) this.#objects[present.type].delete(key)
+      this.#mentionNode(present, -1)
+      this.#mentionNode(latest, 1)
       ;(this.#objects[latest.type] as Map<string, PolicyObject>).set(key, latest)
       if (latest.type === 'Namespace') this.#namespaces.set(latest.name, latest)
       changes.set(key, { former, latest })
@@ -150,6 +161,14 @@ export class World {
       domainNames: [...this.#objects.DomainName.values()],
       localNode,
     }
+  }
+
+  #mentionNode(object: PolicyObject | undefined, change: 1 | -1): void {
+    const name = object?.type === 'Node' ? object.name : object?.type === 'Workload' ? object.node : undefined
+    if (name === undefined) return
+    const mentions = (this.#nodeMentions.get(name) ?? 0) + change
+    if (mentions > 0) this.#nodeMentions.set(name, mentions)
+    else this.#nodeMentions.delete(name)
   }
 
   #find(key: string): PolicyObject | undefined {

@@ -8,7 +8,7 @@ import {
 } from '../../src/engine/address.ts'
 import { type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
-import { objectKey } from '../../src/sources/source.ts'
+import { objectKey } from '../../src/engine/snapshot.ts'
 import type { Random } from '../fixtures/random.ts'
 import { applyDelta, type PlainDelta, randomChange } from '../fixtures/random-change.ts'
 import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
