@@ -11,27 +11,37 @@ export type Verdict = 'accept' | 'deny' | 'next'
 
 export type Direction = 'egress' | 'ingress'
 
-/** One difference that would bring a denied flow closer to being allowed. */
+/** What would let a denied flow through the tier that denied it. */
 export type NearestChange =
   /** The other end (peer) would have this label; without a value, would not have any by this key. */
   | { readonly type: 'label'; readonly of: 'peer'; readonly key: string; readonly value?: string }
+  /** The same of the NetworkSet that the other end's address is in. */
+  | {
+      readonly type: 'label'
+      readonly of: 'networkSet'
+      readonly networkSet: { readonly namespace: string; readonly name: string }
+      readonly key: string
+      readonly value?: string
+    }
+  /** The same of the other end's namespace. */
   | { readonly type: 'namespaceLabel'; readonly namespace: string; readonly key: string; readonly value?: string }
   /** Another port: `protocol` is an IP protocol number. */
   | { readonly type: 'port'; readonly protocol: number; readonly port: number }
-  /** The other end would have an address in this block. */
+  /** The other end would have an address in this block, none of which the rule excepts. */
   | { readonly type: 'address'; readonly block: string }
-  /** The policy would have a rule for it: none of its rules is near. */
+  /** The policy would have a rule for it: of those that it has, no one is a single change away. */
   | { readonly type: 'allow' }
-  /** The rule that denies it would not be there. */
+  /** The rule that denies it would not be there: none ahead of it is a single change away. */
   | { readonly type: 'rule' }
 
 /** The closest that a denied flow came to being allowed. */
 export interface NearestMiss {
   readonly policy: ObjectRef
+  /** The rule that came closest, or that denies it (`rule`); left out where the policies have no rule. */
   readonly rule?: number
-  /** What would have to be different, in words. */
+  /** All that would have to be different, in words. */
   readonly difference: string
-  /** The same for programs: the first thing to change. */
+  /** The same for programs, where it is a single change. */
   readonly change: NearestChange
 }
 

@@ -9,6 +9,7 @@ export { createEngine, type Engine } from './engine.ts'
 export type {
   CompiledTier,
   Direction,
+  NearestChange,
   NearestMiss,
   PolicyEvaluator,
   PolicyKind,

@@ -1,7 +1,10 @@
+import { type Address, blockContains } from './address.ts'
 import { OUTSIDE } from './address-map.ts'
-import type { TraceStep } from './evaluator.ts'
-import type { IdentityIndex, IdentityTables } from './identity.ts'
-import { type Candidate, type Denied, describeMiss, matchesPorts } from './nearest-miss.ts'
+import type { NearestMiss, TraceStep } from './evaluator.ts'
+import type { Flow } from './flow.ts'
+import { type FlowFacts, matchesPorts, matchesRule } from './flow-facts.ts'
+import { forwardingHost, type IdentityIndex, type IdentityTables, identityOf, workloadOf } from './identity.ts'
+import { type Candidate, type Denied, findMiss } from './nearest-miss.ts'
 import { refName } from './objects.ts'
 import type { Policy, Rule } from './policy.ts'
 import type { TierDecision, TierRules } from './tier-evaluator.ts'
@@ -49,18 +52,37 @@ function describeRule(
     ...(rule.name !== undefined && { ruleName: rule.name }),
     reason: `${direction} ${ruleText(rule, index)} ${deedOf(rule, tier)}`,
   }
-  if (rule.action !== 'Deny') return named
-  const nearest = describeMiss(deniedOf(step), rulesAhead(step))
-  // What nothing ahead of it nearly let through, the rule itself stands against.
+  return rule.action === 'Deny' ? { ...named, nearest: missOfDenial(step, { policy, rule, index }) } : named
+}
+
+/** What stands ahead of a Deny rule, and one change away from deciding before it; else the rule itself is in the way. */
+function missOfDenial(step: TierStep, { policy, rule, index }: Candidate): NearestMiss {
+  const ahead = rulesAhead(step)
+  const miss = findMiss(deniedOf(step), ahead)
+  if (miss?.isNear) return miss.nearest
   return {
-    ...named,
-    nearest: nearest ?? {
-      policy: policy.ref,
-      rule: index,
-      difference: `${ruleText(rule, index)} denies it, and no rule ahead of it lets it through`,
-      change: { type: 'rule' },
-    },
+    policy: policy.ref,
+    rule: index,
+    difference: `${ruleText(rule, index)} ${wayPast(rule, ahead)}${brokenText(step, policy, ahead)}`,
+    change: { type: 'rule' },
   }
+}
+
+function wayPast({ failsClosed }: Rule, ahead: readonly Candidate[]): string {
+  if (failsClosed !== undefined) return `would have to be understood: ${failsClosed}`
+  const isFirst = ahead.every(({ rule }) => rule.action === 'Deny')
+  return isFirst ? 'denies it, and no rule ahead of it allows anything' : 'denies it, and no rule ahead of it is near'
+}
+
+/** A rule that might have let it through if anybody knew what it means. */
+function brokenText(step: TierStep, policy: Policy, ahead: readonly Candidate[]): string {
+  const facts = factsOf(step, step.flow)
+  const broken = ahead.find(
+    ({ rule }) => rule.action === 'Accept' && rule.failsClosed !== undefined && matchesPorts(facts, rule.ports),
+  )
+  if (!broken) return ''
+  const place = broken.policy === policy ? '' : ` of ${broken.policy.ref.kind} ${refName(broken.policy.ref)}`
+  return `; ${ruleText(broken.rule, broken.index)}${place} matches nothing: ${broken.rule.failsClosed}`
 }
 
 function deedOf({ action, failsClosed }: Rule, tier: TierRules): string {
@@ -78,7 +100,7 @@ function ruleText({ name }: Rule, index: number): string {
 function describeIsolation(step: TierStep): Omit<TraceStep, 'direction' | 'tier' | 'verdict'> {
   const { direction, policies } = step
   const rules = rulesAhead(step)
-  const nearest = describeMiss(deniedOf(step), rules)
+  const nearest = findMiss(deniedOf(step), rules)?.nearest
   const policy = nearest?.policy ?? policies[0]!.ref
   const others = policies.length - 1
   return {
@@ -87,25 +109,66 @@ function describeIsolation(step: TierStep): Omit<TraceStep, 'direction' | 'tier'
       `${refName(policy)} isolates the ${ends[direction]} for ${direction}` +
       (others > 0 ? ` (with ${others} other ${others === 1 ? 'policy' : 'policies'})` : '') +
       (rules.length === 0 ? ' and allows nothing' : ' and no rule allows this flow'),
-    nearest: nearest ?? {
-      policy,
-      difference: 'it has no rule that allows anything like this',
-      change: { type: 'allow' },
+    nearest: nearest ?? { policy, difference: 'it has no rule that could allow it', change: { type: 'allow' } },
+  }
+}
+
+function deniedOf(step: TierStep): Denied {
+  const { direction, policies, flow, tier } = step
+  return {
+    facts: factsOf(step, flow),
+    at: (address) => factsOf(step, redirected(step, address)),
+    letsThrough: (facts) => {
+      for (const policy of policies) {
+        for (const rule of policy[direction]!) if (matchesRule(facts, policy, rule)) return rule.action !== 'Deny'
+      }
+      return tier.otherwise === 'next'
     },
   }
 }
 
-function deniedOf({ direction, flow, world, identities, tables }: TierStep): Denied {
+/** The flow with its other end at this address. */
+function redirected({ direction, flow, tables }: TierStep, address: Address): Flow {
+  const { packet } = flow
+  const owner = workloadOf(tables, address)
+  if (direction === 'ingress') {
+    return {
+      ...flow,
+      packet: { ...packet, source: { ...address, port: packet.source.port } },
+      sourceWorkload: owner,
+      sourceIdentity: identityOf(tables, owner),
+      hasSourceAddress: true,
+    }
+  }
+  const behind = owner === OUTSIDE ? forwardingHost(tables, address, OUTSIDE) : owner
+  const destination = behind === flow.sourceWorkload ? OUTSIDE : behind
+  return {
+    ...flow,
+    packet: { ...packet, destination: { ...address, port: packet.destination.port } },
+    destinationWorkload: destination,
+    destinationIdentity: identityOf(tables, destination),
+    hasDestinationAddress: true,
+  }
+}
+
+function factsOf({ direction, world, identities, tables }: TierStep, flow: Flow): FlowFacts {
   const { packet, sourceIdentity, destinationIdentity, hasSourceAddress, hasDestinationAddress } = flow
-  const identityOf = (number: number) => (number === OUTSIDE ? undefined : identities.identities[number])
+  const known = (number: number) => (number === OUTSIDE ? undefined : identities.identities[number])
   const isEgress = direction === 'egress'
+  const peer = known(isEgress ? destinationIdentity : sourceIdentity)
+  const hasAddress = isEgress ? hasDestinationAddress : hasSourceAddress
   const address = isEgress ? packet.destination : packet.source
   return {
-    packet,
-    peer: identityOf(isEgress ? destinationIdentity : sourceIdentity),
-    peerAddress: (isEgress ? hasDestinationAddress : hasSourceAddress) ? address : undefined,
+    protocol: packet.protocol,
+    port: packet.destination.port,
+    peer,
+    peerAddress: hasAddress ? address : undefined,
     peerNodeLabels: isEgress ? identities.nodeLabelsOf(flow, tables) : [],
-    destination: identityOf(destinationIdentity),
+    peerSets:
+      peer || !hasAddress
+        ? []
+        : [...world.networkSets].filter(({ networks }) => networks.some((block) => blockContains(block, address))),
+    namedPorts: known(destinationIdentity)?.ports ?? [],
     world,
   }
 }
@@ -118,12 +181,12 @@ function isUndecidable(step: TierStep): boolean {
   const { direction, flow, decided, tier } = step
   const hasAddress = direction === 'egress' ? flow.hasDestinationAddress : flow.hasSourceAddress
   if (hasAddress || (decided && tier.name === 'NetworkPolicy')) return false
-  const denied = deniedOf(step)
+  const facts = factsOf(step, flow)
   const action = decided && decided.policy[direction]![decided.rule]!.action
   return rulesAhead(step).some(
     ({ rule }) =>
       rule.action !== action &&
-      matchesPorts(denied, rule.ports) &&
+      matchesPorts(facts, rule.ports) &&
       rule.peers?.some(({ type }) => type === 'block' || type === 'domainName'),
   )
 }
