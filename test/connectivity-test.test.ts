@@ -118,7 +118,7 @@ t.test('as text', async (t) => {
   expected  allow, decided by name p, rule 0
   but       deny, decided by NetworkPolicy, namespace shop, name p, ingress, tier NetworkPolicy
   DENIED  203.0.113.9 -> shop/db:5432/tcp
-    ingress  shop/db  Admin next · NetworkPolicy deny (shop/p)
+    ingress  shop/db  Admin next · NetworkPolicy deny
                       shop/p isolates the destination for ingress and no rule allows this flow (world.yaml:33)
                       nearest: shop/p rule 0 allows port 5432/tcp, peer 203.0.113.9 is no pod
 

@@ -260,17 +260,18 @@ function workloadDifference(
   return { text: parts.join(' and '), cost: podCost + namespaceCost + meant.length, steps }
 }
 
-/** An address outside is named by NetworkSets: it could be in another, or the one that it is in could have other labels. */
+/** An address outside is named by NetworkSets: by others than it is in, or by none, and then its own may be labelled wrong. */
 function outsideDifferences(facts: FlowFacts, policy: Policy, match: PodsPeer, at: Denied['at']): Difference[] {
   const { peerAddress, peerSets, world } = facts
-  const relabelled = peerSets.flatMap((set) => setDifference(facts, set, policy, match) ?? [])
-  if (relabelled.length > 0) return relabelled
+  const peer = `peer ${addressText(peerAddress)}`
   const networks = world.networksOf(match, policy.namespace)
   if (networks.length > 0) {
-    const text = `peer ${addressText(peerAddress)} is outside ${world.setNamesOf(match, policy.namespace).join(', ')}`
+    const text = `${peer} is outside ${world.setNamesOf(match, policy.namespace).join(', ')}`
     return [{ text, cost: OTHER_ADDRESS, steps: stepsInto(facts, networks, [], at) }]
   }
-  return [{ text: `peer ${addressText(peerAddress)} is no pod`, cost: OTHER_ADDRESS, steps: undefined }]
+  const relabelled = peerSets.flatMap((set) => setDifference(facts, set, policy, match) ?? [])
+  if (relabelled.length > 0) return relabelled
+  return [{ text: `${peer} is no pod`, cost: OTHER_ADDRESS, steps: undefined }]
 }
 
 /** A set that has other values for what the peer asks for; one that has nothing of it is something else. */

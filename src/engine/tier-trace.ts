@@ -69,9 +69,9 @@ function missOfDenial(step: TierStep, { policy, rule, index }: Candidate): Neare
 }
 
 function wayPast({ failsClosed }: Rule, ahead: readonly Candidate[]): string {
-  if (failsClosed !== undefined) return `would have to be understood: ${failsClosed}`
+  if (failsClosed !== undefined) return 'would have to be understood'
   const isFirst = ahead.every(({ rule }) => rule.action === 'Deny')
-  return isFirst ? 'denies it, and no rule ahead of it allows anything' : 'denies it, and no rule ahead of it is near'
+  return `would have to go: no rule ahead of it ${isFirst ? 'allows anything' : 'is near'}`
 }
 
 /** A rule that might have let it through if anybody knew what it means. */

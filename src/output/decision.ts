@@ -1,5 +1,12 @@
 import { endpointText, targetText } from '../engine/endpoint.ts'
-import { type Decision, formatAddress, type Stage, type TraceStep } from '../engine/index.ts'
+import {
+  type DecidedBy,
+  type Decision,
+  formatAddress,
+  type NearestMiss,
+  type Stage,
+  type TraceStep,
+} from '../engine/index.ts'
 import { type ObjectRef, refName } from '../engine/objects.ts'
 import { protocolName } from '../engine/protocol.ts'
 import { printable } from './printable.ts'
@@ -14,10 +21,8 @@ export function formatDecision(decision: Decision): string {
   for (const stage of stages) lines.push(...formatStage(stage, width))
   if (stages.length === 0 || decidedBy.tier === 'Exempt') lines.push(`  ${decidedBy.tier}: ${decidedBy.reason}`)
   if (audit) {
-    const { direction, policy, rule, reason } = audit.decidedBy
-    const by = policy ? `${policyName(policy)}${rule === undefined ? '' : ` rule ${rule}`}: ${reason}` : reason
     lines.push(
-      `  audit    would be ${audit.verdict === 'allow' ? 'allowed' : 'denied'}${direction ? ` (${direction})` : ''} by ${by}`,
+      `  audit    would be ${audit.verdict === 'allow' ? 'allowed' : 'denied'}: ${deciderText(audit.decidedBy)}`,
     )
   }
   return printable(`${lines.join('\n')}\n`)
@@ -30,11 +35,8 @@ function formatStage({ direction, subject, tiers }: Stage, width: number): strin
   const indent = ' '.repeat(head.length)
   if (last.verdict === 'next') lines.push(`${indent}no policy decides this direction: allowed by default`)
   if (last.verdict === 'deny') {
-    lines.push(
-      `${indent}${last.reason}${last.policy?.file === undefined ? '' : ` (${last.policy.file}:${last.policy.line})`}`,
-    )
-    if (last.nearest?.rule !== undefined)
-      lines.push(`${indent}nearest: ${policyName(last.nearest.policy)} ${last.nearest.difference}`)
+    lines.push(`${indent}${deciderText(last)}`)
+    if (last.nearest?.rule !== undefined) lines.push(`${indent}${nearestText(last.nearest, last.policy)}`)
   }
   return lines
 }
@@ -45,8 +47,27 @@ function formatStep({ tier, verdict, policy, rule, ruleName, reason }: TraceStep
     if (policy) return `${tier} next (Pass${name}, ${policyName(policy)} rule ${rule})`
     return reason.startsWith('no ') && reason.endsWith(' matches') ? `${tier} next (no rule matches)` : `${tier} next`
   }
-  const detail = policy ? `${policyName(policy)}${rule === undefined ? '' : ` rule ${rule}${name}`}` : reason
+  // What denies has lines of its own.
+  if (verdict === 'deny') return `${tier} deny`
+  const place = policy?.file === undefined ? '' : `, ${placeOf(policy)}`
+  const detail = policy ? `${policyName(policy)}${rule === undefined ? '' : ` rule ${rule}${name}`}${place}` : reason
   return `${tier} ${verdict} (${detail})`
+}
+
+/** Who decided, how, and where it is written. */
+function deciderText({ policy, rule, reason }: Pick<DecidedBy, 'policy' | 'rule' | 'reason'>): string {
+  const who = policy && rule !== undefined ? `${policyName(policy)} ` : ''
+  return `${who}${reason}${policy?.file === undefined ? '' : ` (${placeOf(policy)})`}`
+}
+
+/** @param denier whose place is told already */
+function nearestText({ policy, difference }: NearestMiss, denier: ObjectRef | undefined): string {
+  const isElsewhere = policy.file !== undefined && (policy.file !== denier?.file || policy.line !== denier.line)
+  return `nearest: ${policyName(policy)} ${difference}${isElsewhere ? ` (${placeOf(policy)})` : ''}`
+}
+
+function placeOf({ file, line }: ObjectRef): string {
+  return `${file}:${line}`
 }
 
 /** A NetworkPolicy by its name, others with their kind. */

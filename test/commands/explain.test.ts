@@ -44,7 +44,7 @@ const cases: readonly Case[] = [
     'allowed',
     ['shop/web', 'shop/db:5432', ...sources],
     0,
-    'ALLOWED  shop/web -> shop/db:5432/tcp\n  egress   shop/web  NetworkPolicy next (no NetworkPolicy selects the source for egress)\n  ingress  shop/db   NetworkPolicy accept (shop/db-only rule 0)\n',
+    'ALLOWED  shop/web -> shop/db:5432/tcp\n  egress   shop/web  Admin next · NetworkPolicy next · Baseline next\n                     no policy decides this direction: allowed by default\n  ingress  shop/db   Admin next · NetworkPolicy accept (shop/db-only rule 0, policies/db.yaml:2)\n',
     '',
   ],
   [

@@ -158,7 +158,7 @@ t.test('the nearest miss', async (t) => {
       `{from: [${peer}], ports: [{port: sql}, {port: 1, endPort: 9, protocol: UDP}]}`,
       'shop/api',
       'shop/db:1',
-      'rule 0 allows port "sql"/tcp, port 1-9/udp, not port 1/tcp, and peer lacks app=web',
+      'rule 0 allows port "sql"/tcp (5432), port 1-9/udp, not port 1/tcp, and peer lacks app=web',
     ],
     ['ICMP', '{ports: [{}]}', 'shop/web', 'shop/db/icmp', 'rule 0 allows this peer on every tcp port, not on icmp'],
     [

@@ -26,8 +26,8 @@ const cases: readonly Case[] = [
     'shop/web',
     'shop/db:5432',
     `ALLOWED  shop/web -> shop/db:5432/tcp
-  egress   shop/web  Admin next · NetworkPolicy accept (shop/web-egress rule 0)
-  ingress  shop/db   Admin next · NetworkPolicy accept (shop/db-only rule 0)
+  egress   shop/web  Admin next · NetworkPolicy accept (shop/web-egress rule 0, world.yaml:${webEgress})
+  ingress  shop/db   Admin next · NetworkPolicy accept (shop/db-only rule 0, world.yaml:${dbOnly})
 `,
   ],
   [
@@ -35,8 +35,8 @@ const cases: readonly Case[] = [
     'shop/web',
     'shop/db:80',
     `DENIED  shop/web -> shop/db:80/tcp
-  egress   shop/web  Admin next · NetworkPolicy accept (shop/web-egress rule 0)
-  ingress  shop/db   Admin next · NetworkPolicy deny (shop/db-only)
+  egress   shop/web  Admin next · NetworkPolicy accept (shop/web-egress rule 0, world.yaml:${webEgress})
+  ingress  shop/db   Admin next · NetworkPolicy deny
                      shop/db-only isolates the destination for ingress and no rule allows this flow (world.yaml:${dbOnly})
                      nearest: shop/db-only rule 0 allows this peer on port 5432/tcp, not on port 80/tcp
 `,
@@ -46,7 +46,7 @@ const cases: readonly Case[] = [
     'shop/web',
     '203.0.113.9:443',
     `DENIED  shop/web -> 203.0.113.9:443/tcp
-  egress   shop/web  Admin next · NetworkPolicy deny (shop/web-egress)
+  egress   shop/web  Admin next · NetworkPolicy deny
                      shop/web-egress isolates the source for egress and no rule allows this flow (world.yaml:${webEgress})
                      nearest: shop/web-egress rule 0 allows port 443/tcp, peer 203.0.113.9 is no pod
 `,
@@ -131,7 +131,7 @@ t.test('decisions as JSON', async (t) => {
       policy,
       rule: 0,
       difference: 'rule 0 allows port 5432/tcp, not port 80/tcp, and peer lacks app=web',
-      change: { type: 'label', of: 'peer', key: 'app', value: 'web' },
+      change: { type: 'allow' },
     },
     generation: 1,
   })
@@ -160,7 +160,7 @@ t.test('a workload without an address', async (t) => {
 
 t.test('what stands in files cannot speak to the terminal', async (t) => {
   const decision = ask(world, 'shop/web', 'shop/db:80')
-  const last = decision.stages[1]!.tiers[0]!
+  const last = decision.stages[1]!.tiers.at(-1)!
   const policy = { ...last.policy!, file: 'a\u001b[2J.yaml' }
   const stages = [{ ...decision.stages[1]!, tiers: [{ ...last, policy }] }]
   t.match(formatDecision({ ...decision, stages }), 'a\\u{1b}[2J.yaml')
