@@ -1,10 +1,13 @@
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
-import { formatBlock, type NearestMiss, parseBlock } from '../../src/engine/index.ts'
+import { formatAddress, formatBlock, type NearestChange, type NearestMiss, parseBlock } from '../../src/engine/index.ts'
 import { largestBeside } from '../../src/engine/nearest-miss.ts'
-import { applyNearest, type PlainObject } from '../fixtures/apply-nearest.ts'
+import { applyNearest, type PlainFlow, type PlainObject } from '../fixtures/apply-nearest.ts'
+import { seededRandom } from '../fixtures/random.ts'
+import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { shop } from '../fixtures/shop.ts'
-import { ask, networkSetLine, policyLine, worldOf } from '../fixtures/world.ts'
+import { ask, networkSetLine, policyLine, type World, worldOf } from '../fixtures/world.ts'
+import { type OracleFlow, objectsOf } from './oracle/objects.ts'
 
 interface Case {
   readonly rule: string
@@ -450,8 +453,7 @@ for (const [name, cases] of Object.entries({ near, preferred, 'not near': notNea
       if (said.difference !== undefined) t.equal(found?.difference, said.difference, `${rule}: the words`)
       const flow = { from, to, protocol, ...(port !== undefined && { port }) }
       const changed = applyNearest({ objects, flow }, found!, decidedBy.direction!)
-      const text = changed.objects.map((object) => JSON.stringify(object)).join('\n---\n')
-      const after = ask(worldOf(text), changed.flow.from, target(changed.flow))
+      const after = ask(worldOf(textOf(changed.objects)), changed.flow.from, target(changed.flow))
       t.equal(after.verdict, 'allow', `${rule}: with the change it is allowed`)
     }
   })
@@ -474,3 +476,75 @@ t.test('what exceptions leave of a block', async (t) => {
     t.equal(found && formatBlock(found), largest, `${whole} without ${except.join(', ')}`)
   }
 })
+
+const WORLDS = 70
+const FLOWS = 100
+/** What a change of the flow or its ends is; a rule that is added or gone is what it is. */
+const tried = ['label', 'namespaceLabel', 'port', 'address'] as const
+/** Of each: a change takes a compilation to try. */
+const MOST_TRIALS = 50
+
+t.test('in random worlds, the change brings the flow through the tier that denied it', async (t) => {
+  const random = seededRandom(20260401)
+  const counts = new Map<string, number>()
+  for (let number = 0; number < WORLDS; number++) {
+    const made = randomWorld(random)
+    const objects = objectsOf(made) as unknown as readonly PlainObject[]
+    const world = worldOf(textOf(objects))
+    for (let i = 0; i < FLOWS; i++) {
+      const flow = randomFlow(random, made)
+      const outcome = tryChange(world, objects, flow, (type) => (counts.get(type) ?? 0) < MOST_TRIALS)
+      if (!outcome) continue
+      counts.set(outcome.type, (counts.get(outcome.type) ?? 0) + 1)
+      if (outcome.isStillDenied) return t.fail('still denied', { ...outcome, flow, objects })
+    }
+  }
+  t.comment([...counts].map(([type, count]) => `${type} ${count}`).join(', '))
+  for (const type of tried) t.ok((counts.get(type) ?? 0) >= 15, `${type} often enough`)
+})
+
+/** `undefined` where nothing is denied, or where the question cannot be asked by addresses. */
+function tryChange(
+  world: World,
+  objects: readonly PlainObject[],
+  { source, destination, protocol, port }: OracleFlow,
+  isWanted: (type: NearestChange['type']) => boolean,
+) {
+  if (protocol === 'ESP' || [source, destination].some((address) => ownersOf(address, world) > 1)) return undefined
+  const flow: PlainFlow = { from: source, to: destination, protocol, ...(port !== 0 && { port }) }
+  const { nearest, decidedBy } = ask(world, flow.from, questionOf(flow))
+  if (!nearest || !decidedBy.direction) return undefined
+  const { direction, tier } = decidedBy
+  const { change } = nearest
+  if (!tried.some((type) => type === change.type) || !isWanted(change.type)) return undefined
+  // The subject's namespace too: then other policies select it.
+  if (
+    change.type === 'namespaceLabel' &&
+    namespaceOf(direction === 'egress' ? source : destination, world) === change.namespace
+  ) {
+    return undefined
+  }
+  const changed = applyNearest({ objects, flow }, nearest, direction)
+  const after = ask(worldOf(textOf(changed.objects)), changed.flow.from, questionOf(changed.flow))
+  const step = after.stages.find((stage) => stage.direction === direction)?.tiers.find((each) => each.tier === tier)
+  const isStillDenied = step?.verdict === 'deny'
+  return { type: change.type, isStillDenied, nearest, decidedBy, after: after.decidedBy, changed: changed.flow }
+}
+
+function ownersOf(address: string, { snapshot }: World): number {
+  return snapshot.workloads.filter(({ addresses }) => addresses.some((each) => formatAddress(each) === address)).length
+}
+
+function namespaceOf(address: string, { snapshot }: World): string | undefined {
+  return snapshot.workloads.find(({ addresses }) => addresses.some((each) => formatAddress(each) === address))
+    ?.namespace
+}
+
+function questionOf({ to, protocol, port }: PlainFlow): string {
+  const end = to.includes(':') ? `[${to}]` : to
+  return `${end}${port === undefined ? '' : `:${port}`}/${protocol!.toLowerCase()}`
+}
+
+function textOf(objects: readonly PlainObject[]): string {
+  return objects.map((object) => JSON.stringify(object)).join('\n---\n')
+}
