@@ -1,7 +1,7 @@
 // Writes into documents what the commands in them print, so that no output is ever typed by hand.
 //
-//   node scripts/fill-outputs.ts docs/explaining.md            writes
-//   node scripts/fill-outputs.ts --check docs/explaining.md    says what is out of date, and exits with 1
+//   node scripts/fill-outputs.ts README.md docs/explaining.md            writes
+//   node scripts/fill-outputs.ts --check README.md docs/explaining.md    says what is out of date, and exits with 1
 //
 // A fenced `console` block behind a line `<!-- output -->` is filled. Its lines that begin with `$ knp ` are run in the
 // project's folder, by the compiled program (`npm run build:js`); `$ echo $?` shows the exit status of the one before.

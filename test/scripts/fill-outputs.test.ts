@@ -26,11 +26,12 @@ function document(name: string, text: string): string {
 }
 
 const asked = 'knp explain 198.51.100.7 shop/web:8080 --source demo/shop'
-const answer = 'ALLOWED  198.51.100.7 -> shop/web:8080/tcp\n  ingress  shop/web  NetworkPolicy accept (shop/web rule 0)'
+const answer =
+  'ALLOWED  198.51.100.7 -> shop/web:8080/tcp\n  ingress  shop/web  Admin next · NetworkPolicy accept (shop/web rule 0, demo/shop/policies.yaml:2)'
 const unknown = 'knp explain shop/nobody shop/web:8080 --source demo/shop'
 
-t.test('the outputs in docs/explaining.md are what the commands print', async (t) => {
-  const { status, stderr } = fillOutputs('--check', 'docs/explaining.md')
+t.test('the outputs in README.md and docs/explaining.md are what the commands print', async (t) => {
+  const { status, stderr } = fillOutputs('--check', 'README.md', 'docs/explaining.md')
   t.equal(status, 0, stderr)
   t.equal(stderr, '')
 })
