@@ -49,14 +49,14 @@ interface Way extends Difference {
 }
 
 /**
- * Costs. To add a label is little. A rule for this very peer on another port is nearer than one for peers of another kind
- * (a label with another value), and that one is nearer than a rule that is open to everybody on another port. Namespaces
- * and addresses change least easily.
+ * Costs. A rule for the port that was asked for, and other peers, is what people look for first: somebody is missing there.
+ * Then comes a rule for this very peer on another port, before one that opens that port to everybody. Namespaces and
+ * addresses change least easily.
  */
 const ADDED_LABEL = 1
+const OTHER_LABEL = 1.5
 const OTHER_PORT = 2
 const OTHER_PROTOCOL = 2.5
-const OTHER_LABEL = 3
 const OTHER_SERVICE = 4
 const ADDED_NAMESPACE_LABEL = 4
 const OTHER_NAMESPACE_LABEL = 5

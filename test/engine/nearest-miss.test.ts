@@ -230,28 +230,25 @@ const preferred: readonly Case[] = [
     nearest: { rule: 1, change: { type: 'namespaceLabel', namespace: 'shop', key: 'team', value: 'research' } },
   },
   {
-    rule: 'a port of a rule for this peer rather than a label that it has with another value',
+    rule: 'a label, though it has another value, rather than a port',
     world: toDb(
-      `{from: [${pods('matchLabels: {app: api}')}]}`,
       `{from: [${pods('matchLabels: {app: web}')}], ports: [{port: 2}]}`,
+      `{from: [${pods('matchLabels: {app: api}')}]}`,
     ),
-    from: 'shop/web',
-    nearest: { rule: 1, change: { type: 'port', protocol: 6, port: 2 } },
-  },
-  {
-    rule: 'such a label rather than a port that is open to everybody',
-    world: toDb('{ports: [{port: 9187}]}', `{from: [${pods('matchLabels: {app: api}')}]}`),
     from: 'shop/web',
     nearest: { rule: 1, change: { type: 'label', of: 'peer', key: 'app', value: 'api' } },
   },
   {
-    rule: 'a label to add rather than a port',
-    world: toDb(
-      `{from: [${pods('matchLabels: {app: web}')}], ports: [{port: 2}]}`,
-      `{from: [${pods('matchLabels: {role: client}')}]}`,
-    ),
+    rule: 'a label to add rather than one to change',
+    world: toDb(`{from: [${pods('matchLabels: {app: api}')}]}`, `{from: [${pods('matchLabels: {role: client}')}]}`),
     from: 'shop/web',
     nearest: { rule: 1, change: { type: 'label', of: 'peer', key: 'role', value: 'client' } },
+  },
+  {
+    rule: 'a port of a rule for this peer rather than one that is open to everybody',
+    world: toDb('{ports: [{port: 9187}]}', `{from: [${pods('matchLabels: {app: web}')}], ports: [{port: 2}]}`),
+    from: 'shop/web',
+    nearest: { rule: 1, change: { type: 'port', protocol: 6, port: 2 } },
   },
   {
     rule: 'a port of the same protocol',
