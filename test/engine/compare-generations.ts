@@ -7,8 +7,8 @@ import {
   sameAddress,
 } from '../../src/engine/address.ts'
 import { type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
+import { objectKey } from '../../src/engine/index.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
-import { objectKey } from '../../src/sources/source.ts'
 import type { Random } from '../fixtures/random.ts'
 import { applyDelta, type PlainDelta, randomChange } from '../fixtures/random-change.ts'
 import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
