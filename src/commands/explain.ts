@@ -51,7 +51,7 @@ export default class Explain extends KnpCommand {
       const decision = explain(question, snapshot, compile(snapshot, policyKinds))
       const code = decision.verdict === 'allow' ? 0 : 1
       if (flags.quiet) this.exit(code)
-      this.finish(decisionJson(decision), formatDecision(decision), code)
+      await this.finish(decisionJson(decision), formatDecision(decision), code)
     } catch (error) {
       if (!(error instanceof QuestionError)) throw error
       throw error.kind === 'syntax'

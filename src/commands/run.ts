@@ -32,7 +32,7 @@ export default class Run extends KnpCommand {
     const { flags } = await this.parse(Run)
     const config = await loadConfig(flags)
     requireSources(config)
-    if (flags['print-config']) this.finish(configJson(config), formatConfig(config))
+    if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
     const { nodeName, onFailure, queue, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)

@@ -60,7 +60,7 @@ export default class Test extends KnpCommand {
     const code = broken.length > 0 ? 2 : exitCodeOf(results)
     if (flags.quiet) this.exit(code)
     if (this.jsonEnabled()) for (const problem of problemsOf(results)) this.note(`knp: ${problem}`)
-    this.finish(testResultsJson(results), formatTestResults(results, broken.length), code)
+    await this.finish(testResultsJson(results), formatTestResults(results, broken.length), code)
   }
 }
 
