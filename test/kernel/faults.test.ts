@@ -159,7 +159,8 @@ class Site {
     const fromMs = clockMs()
     await this.flows.rounds(rounds)
     const toMs = clockMs()
-    // The sender's kernel has the last packets; they may be on their way yet.
+    // A round takes a few ms where the machine is busy, and its last packets may be on their way still.
+    await this.flows.sentUntil(toMs)
     await this.flows.rounds(1)
     return { fromMs, toMs }
   }
