@@ -18,14 +18,6 @@ export abstract class KnpCommand extends Command {
     process.stderr.write(`${printable(text)}\n`)
   }
 
-  /** Exiting cuts off what a reader has not yet taken from a pipe: the result is out before the command ends. */
-  protected override async finally(error: Error | undefined): Promise<void> {
-    for (const stream of [process.stdout, process.stderr]) {
-      await new Promise<void>((resolve) => stream.write('', () => resolve()))
-    }
-    await super.finally(error)
-  }
-
   protected override async catch(error: Error & { oclif?: { exit?: number }; code?: string }): Promise<never> {
     if (error.code === 'EEXIT') throw error
     const known = asKnpError(error)
