@@ -12,10 +12,13 @@ import {
   type Generation,
   HOOK_FORWARD,
   identityTable,
+  objectKey,
   type PolicyKind,
+  type PolicyObject,
   parseBlock,
   parseQuestion,
   pipelineOf,
+  readObject,
   SELECTS_BOTH,
   SELECTS_INGRESS,
   sharedWords,
@@ -168,15 +171,28 @@ t.test('tables reach the packet thread; "selected" is taken', async (t) => {
 })
 
 t.test('a change touches whom it selects, before and now', async (t) => {
-  const kinds = pipelineOf([{ kind: ofDb(() => 'deny') }])
-  const compiler = new Compiler(kinds, 'n1')
-  const { objects } = readManifest(shop, 'world.yaml')
-  compiler.update({ upserts: objects, deletes: [] })
-  const [former] = objects.filter(({ ref }) => ref.name === 'db')
-  const relabelled = { ...former!, labels: new Map([['app', 'other']]) }
-  const { affected, selectedWorkloads } = compiler.update({ upserts: [relabelled as (typeof objects)[0]], deletes: [] })
-  t.equal(selectedWorkloads, 0)
-  t.ok(affected.addresses.length > 0)
+  const kind = ofDb(() => 'deny', {
+    compile: ({ networkSets }, identities) => ({
+      selected: identityTable(identities, ({ labels }) =>
+        networkSets.length > 0 && labels.get('app') === 'db' ? SELECTS_BOTH : 0,
+      ),
+    }),
+  })
+  const compiler = new Compiler(pipelineOf([{ kind }]), 'n1')
+  const changed = (upserts: readonly PolicyObject[], deletes: readonly string[] = []) => {
+    const { affected, selectedWorkloads } = compiler.update({ upserts, deletes })
+    return [selectedWorkloads, affected.addresses.map(formatAddress).sort()]
+  }
+  changed(readManifest(shop, 'world.yaml').objects)
+  const set = readObject({
+    apiVersion: 'knp.dev/v1alpha1',
+    kind: 'NetworkSet',
+    metadata: { name: 'any' },
+    spec: { networks: ['192.0.2.0/24'] },
+  })!
+  t.same(changed([set]), [1, ['10.0.0.3', 'fd00::3']])
+  t.same(changed([], [objectKey(set)]), [0, ['10.0.0.3', 'fd00::3']])
+  t.same(changed([], []), [0, []])
 })
 
 t.test('places in the pipeline', async (t) => {
