@@ -9,8 +9,8 @@ const world =
   podLine('shop/web', '10.0.0.1', 'app: web') +
   podLine('shop/db', '10.0.0.2', 'app: db') +
   policyLine('shop/db', 'podSelector: {matchLabels: {app: db}}, ingress: [{}]')
-const check = (expect: string) =>
-  `--- {apiVersion: knp.dev/v1alpha1, kind: ConnectivityTest, metadata: {name: t}, spec: {checks: [{from: shop/web, to: shop/db, port: 80, expect: ${expect}}]}}\n`
+const check = (expect: string, tier = 'NetworkPolicy') =>
+  `--- {apiVersion: knp.dev/v1alpha1, kind: ConnectivityTest, metadata: {name: t}, spec: {checks: [{from: shop/web, to: shop/db, port: 80, expect: ${expect}, decidedBy: {tier: ${tier}}}]}}\n`
 
 /** An evaluator that says this of everything that goes to `app: db`. */
 const ofDb = (name: string, saying: string) => `
@@ -29,7 +29,7 @@ async function folder(test: Test): Promise<string> {
   test.teardown(() => rm(path, { recursive: true, force: true }))
   const files = {
     'world/world.yaml': world,
-    'denied/world.yaml': world + check('deny'),
+    'denied/world.yaml': world + check('deny', 'guard'),
     'allowed/world.yaml': world + check('allow'),
     'conf/deny.js': ofDb('guard', "return 'deny'"),
     'conf/accept.js': ofDb('door', "return 'accept'"),
@@ -75,6 +75,10 @@ t.test('test', async (t) => {
   t.match(await knp(path, 'test', 'allowed'), { status: 0 })
   t.match(await knp(path, 'test', 'allowed', '--evaluator', 'conf/deny.js'), { status: 1 })
   t.match(await knp(path, 'test', 'denied', '--config', 'conf/knp.yaml'), { status: 0 })
+  t.match(await knp(path, 'test', 'denied'), {
+    status: 2,
+    stdout: 'decidedBy.tier: "guard" is none of Admin, NetworkPolicy, Baseline, Default, Exempt',
+  })
 })
 
 t.test('an evaluator that is none ends the command', async (t) => {
