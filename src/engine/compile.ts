@@ -12,7 +12,7 @@ import {
 import { type Identities, type IdentityChange, IdentityIndex, type IdentityTables } from './identity.ts'
 import { refName, type Workload } from './objects.ts'
 import type { Delta, Snapshot } from './snapshot.ts'
-import { WholeTier } from './whole-tier.ts'
+import { attachWhole, WholeTier } from './whole-tier.ts'
 import { type ObjectChange, World } from './world.ts'
 
 /** One generation as the packet path reads it: plain data in shared memory, handed to another thread without a copy. */
@@ -86,9 +86,9 @@ export class Compiler {
     this.#localNode = localNode
     this.#identities = new IdentityIndex(localNode)
     this.#tiers = kinds.map((kind) =>
-      'start' in kind
-        ? kind.start(this.#world, this.#identities)
-        : new WholeTier(kind, this.#identities, () => this.snapshot()),
+      'compile' in kind
+        ? new WholeTier(kind, this.#identities, () => this.snapshot())
+        : kind.start(this.#world, this.#identities),
     )
     this.#protection = new Protection(this.#identities, this.#tiers)
   }
@@ -268,7 +268,11 @@ export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): Compi
 export function attachEngine(generation: Generation, kinds: readonly PolicyKind[]): Engine {
   return createEngine(
     generation.identities,
-    kinds.map((kind, i) => kind.evaluate(generation.tiers[i]!, generation.identities)),
+    kinds.map((kind, i) => {
+      const tables = generation.tiers[i]!
+      const { identities } = generation
+      return 'compile' in kind ? attachWhole(kind, tables, identities) : kind.evaluate(tables, identities)
+    }),
   )
 }
 

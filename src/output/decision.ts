@@ -45,6 +45,8 @@ function formatStep({ tier, verdict, policy, rule, ruleName, reason }: TraceStep
     if (policy) return `${tier} next (Pass${name}, ${policyName(policy)} rule ${rule})`
     return reason.startsWith('no ') && reason.endsWith(' matches') ? `${tier} next (no rule matches)` : `${tier} next`
   }
+  // Why a tier denies stands on a line of its own.
+  if (verdict === 'deny' && !policy) return `${tier} deny`
   const detail = policy ? `${policyName(policy)}${rule === undefined ? '' : ` rule ${rule}${name}`}` : reason
   return `${tier} ${verdict} (${detail})`
 }
