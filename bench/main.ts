@@ -1,12 +1,13 @@
 import { parseArgs } from 'node:util'
 import { KnpError } from '../src/errors.ts'
 import { machine, runDatapath } from './datapath.ts'
-import { formatTable, type Report } from './rows.ts'
+import { judgeEngine, runEngine } from './engine.ts'
+import { formatTable, type Judge, type Report } from './rows.ts'
 
-const usage = `usage: npm run bench -- datapath [--json] [--seconds S] [--repetitions R]
+const usage = `usage: npm run bench -- engine|datapath [--json] [--seconds S] [--repetitions R]
 
-  --seconds S      length of each run (default 3)
-  --repetitions R  how often the scenarios are gone through; the result is the median (default 3)
+  --seconds S      length of each run (default 3); datapath only
+  --repetitions R  how often the scenarios are gone through; the result is the median (default 3; engine: 5)
   --json           print {schema: "knp.bench/v1", rows}
 `
 
@@ -16,9 +17,16 @@ interface Options {
   readonly progress: (line: string) => void
 }
 
+interface Benchmark {
+  readonly run: (options: Options) => Promise<Report>
+  readonly repetitions: string
+  readonly judge?: Judge
+}
+
 /** Benchmarks by the name they have on the command line. */
-const benchmarks: Readonly<Record<string, (options: Options) => Promise<Report>>> = {
-  datapath: runDatapath,
+const benchmarks: Readonly<Record<string, Benchmark>> = {
+  engine: { run: runEngine, repetitions: '5', judge: judgeEngine },
+  datapath: { run: runDatapath, repetitions: '3' },
 }
 
 function positive(name: string, text: string): number {
@@ -33,7 +41,7 @@ async function main(): Promise<void> {
     options: {
       json: { type: 'boolean', default: false },
       seconds: { type: 'string', default: '3' },
-      repetitions: { type: 'string', default: '3' },
+      repetitions: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
@@ -41,16 +49,17 @@ async function main(): Promise<void> {
     process.stdout.write(usage)
     return
   }
-  const run = benchmarks[positionals[0] ?? '']
-  if (!run || positionals.length > 1) {
+  const benchmark = benchmarks[positionals[0] ?? '']
+  if (!benchmark || positionals.length > 1) {
     throw new KnpError('USAGE', `benchmark ${positionals.join(' ') || 'missing'}: one of ${Object.keys(benchmarks)}`)
   }
-  const report = await run({
+  const report = await benchmark.run({
     seconds: positive('seconds', values.seconds),
-    repetitions: Math.ceil(positive('repetitions', values.repetitions)),
+    repetitions: Math.ceil(positive('repetitions', values.repetitions ?? benchmark.repetitions)),
     progress: (line) => process.stderr.write(`${line}\n`),
   })
-  process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : `${machine()}\n\n${formatTable(report.rows)}`)
+  const table = () => `${machine()}\n\n${formatTable(report.rows, benchmark.judge)}`
+  process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : table())
 }
 
 main().catch((error: unknown) => {

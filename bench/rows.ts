@@ -16,6 +16,9 @@ export interface Report {
   readonly rows: readonly Row[]
 }
 
+/** Whether a value is as good as it has to be; `undefined` where nothing is asked of it. */
+export type Judge = (row: Row) => boolean | undefined
+
 /** Middle of the values; the mean of the middle two if their number is even. NaN without values. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b)
@@ -29,9 +32,13 @@ export function summarize(scenario: string, metric: string, unit: string, values
   return { scenario, metric, value: median(values), unit, spread: [Math.min(...values), Math.max(...values)] }
 }
 
-/** The rows with `ratioTo` the named scenario, where it has the same metric. */
-export function relateTo(reference: string, rows: readonly Row[]): readonly Row[] {
+/**
+ * The rows with `ratioTo` the named scenario, where it has the same metric.
+ * @param metrics those that are related; left out for all
+ */
+export function relateTo(reference: string, rows: readonly Row[], metrics?: readonly string[]): readonly Row[] {
   return rows.map((row) => {
+    if (metrics && !metrics.includes(row.metric)) return row
     const other = rows.find((one) => one.scenario === reference && one.metric === row.metric)
     // Counts that should be zero, and differences lost in noise, have no ratio.
     if (!other || other === row || other.value <= 0 || row.value <= 0) return row
@@ -40,7 +47,7 @@ export function relateTo(reference: string, rows: readonly Row[]): readonly Row[
 }
 
 /** One table: a line a metric, a column a scenario, each value with its spread and its ratio. */
-export function formatTable(rows: readonly Row[]): string {
+export function formatTable(rows: readonly Row[], judge: Judge = () => undefined): string {
   const scenarios = [...new Set(rows.map((row) => row.scenario))]
   const metrics = [...new Set(rows.map((row) => row.metric))]
   const reference = rows.find((row) => row.ratioTo)?.ratioTo?.scenario
@@ -48,7 +55,7 @@ export function formatTable(rows: readonly Row[]): string {
   const body = metrics.map((metric) => {
     const cells = scenarios.map((scenario) => {
       const row = rows.find((one) => one.scenario === scenario && one.metric === metric)
-      return row ? formatCell(row) : '-'
+      return row ? formatCell(row, judge(row)) : '-'
     })
     return [metric, rows.find((row) => row.metric === metric)?.unit ?? '', ...cells]
   })
@@ -59,14 +66,17 @@ export function formatTable(rows: readonly Row[]): string {
       .join('  ')
       .trimEnd(),
   )
-  const legend = reference === undefined ? [] : ['', `median (smallest-largest); ×: relative to ${reference}`]
+  const isJudged = rows.some((row) => judge(row) !== undefined)
+  const marks = isJudged ? '; ✓: as good as it has to be; ✗: not' : ''
+  const legend = reference === undefined ? [] : ['', `median (smallest-largest); ×: relative to ${reference}${marks}`]
   return [...lines, ...legend, ''].join('\n')
 }
 
-function formatCell(row: Row): string {
+function formatCell(row: Row, isGood: boolean | undefined): string {
   const spread = row.spread ? ` (${formatNumber(row.spread[0])}-${formatNumber(row.spread[1])})` : ''
   const ratio = row.ratioTo ? ` ×${row.ratioTo.value.toFixed(2)}` : ''
-  return `${formatNumber(row.value)}${spread}${ratio}`
+  const mark = isGood === undefined ? '' : isGood ? ' ✓' : ' ✗'
+  return `${formatNumber(row.value)}${spread}${ratio}${mark}`
 }
 
 function formatNumber(value: number): string {

@@ -7,9 +7,10 @@ export abstract class KnpCommand extends Command {
   static override enableJsonFlag = true
 
   /** Ends the command with its result: the object under `--json`, else the text; `code` is the exit status. */
-  protected finish(result: object, text: string, code = 0): never {
-    if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify(result)}\n`)
-    else if (text !== '') process.stdout.write(text.endsWith('\n') ? text : `${text}\n`)
+  protected async finish(result: object, text: string, code = 0): Promise<never> {
+    const output = this.jsonEnabled() ? JSON.stringify(result) : text
+    // A pipe takes 64 KiB at once; what is not written when the process exits is lost.
+    if (output !== '') await writeAll(output.endsWith('\n') ? output : `${output}\n`)
     return this.exit(code)
   }
 
@@ -32,6 +33,11 @@ export abstract class KnpCommand extends Command {
     }
     return this.exit(exitCodes[code])
   }
+}
+
+/** Resolves when the reader has it, or has gone. */
+function writeAll(text: string): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(text, () => resolve()))
 }
 
 /** Flags that several commands take. */

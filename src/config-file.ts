@@ -1,10 +1,10 @@
-import { lstat, realpath, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { lstat } from 'node:fs/promises'
 import type { Loader } from 'cosmiconfig'
 import { type Document, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml'
 import type { ObjectPath } from './engine/object-reader.ts'
 import { KnpError } from './errors.ts'
 import { lineOf } from './sources/manifest.ts'
+import { type FileRole, requireTrusted, unreadableFile } from './trusted-file.ts'
 
 /** What a configuration file says, not yet checked. */
 export interface ConfigFile {
@@ -13,6 +13,8 @@ export interface ConfigFile {
   /** `file:line` of a value, or of the nearest thing around it that is there. */
   readonly placeOf: (path: ObjectPath) => string
 }
+
+const role: FileRole = { name: 'a configuration', hint: 'name a YAML or JSON file that can be read with --config' }
 
 /** The error for a configuration that was found but cannot be used: every problem on a line of its own. */
 export function invalidConfig(problems: readonly string[], hint?: string): KnpError {
@@ -46,7 +48,7 @@ export async function isThere(path: string): Promise<boolean> {
  * @param path absolute
  */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
-  const real = await requireTrusted(path)
+  const real = requireTrusted(path, role)
   // Creating an explorer looks for settings of cosmiconfig's own in the working directory, and runs them where they are
   // JavaScript (`.config/config.js`; version 10.0.1 has no option against it). Only root can put anything into `/`.
   process.chdir('/')
@@ -117,36 +119,6 @@ function toPlain(document: Document.Parsed, file: string, problems: string[]): u
   }
 }
 
-/** Answers the path without links, so that what is checked is what is read. */
-async function requireTrusted(path: string): Promise<string> {
-  try {
-    const real = await realpath(path)
-    const file = await stat(real)
-    if (!file.isFile()) throw invalidConfig([`${path}: not a file`], 'name a YAML or JSON file')
-    for (const place of [real, dirname(real)]) {
-      const { uid, mode } = place === real ? file : await stat(place)
-      if (uid !== 0 && uid !== process.geteuid?.())
-        throw invalidConfig(
-          [`${path}: not trusted: ${place} belongs to user ${uid}`],
-          `only root and the user who runs knp may own a configuration and its folder: chown root ${place}`,
-        )
-      if ((mode & 0o022) !== 0)
-        throw invalidConfig(
-          [`${path}: not trusted: group or others may write ${place} (mode ${(mode & 0o7777).toString(8)})`],
-          `chmod go-w ${place}`,
-        )
-    }
-    return real
-  } catch (error) {
-    throw error instanceof KnpError ? error : unreadable(path, error)
-  }
-}
-
 function unreadable(path: string, cause: unknown): KnpError {
-  const { code, message } = cause as NodeJS.ErrnoException
-  const reason = code === 'ENOENT' ? 'no such file' : code === 'EACCES' ? 'permission denied' : message
-  return new KnpError('INVALID_CONFIG', `${path}: ${reason}`, {
-    cause,
-    hint: 'name a YAML or JSON file that can be read with --config',
-  })
+  return unreadableFile(path, cause, role)
 }

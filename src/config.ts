@@ -1,10 +1,12 @@
 import { hostname } from 'node:os'
-import { isAbsolute, resolve } from 'node:path'
+import { dirname, isAbsolute, resolve } from 'node:path'
 import { type ConfigFile, invalidConfig, isThere, listProblems, readConfigFile } from './config-file.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
 import { formatBlock, parseBlock } from './engine/address.ts'
 import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader } from './engine/object-reader.ts'
+import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
+import type { EvaluatorModule } from './evaluators.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
 import type { OnFailure } from './ruleset/text.ts'
 
@@ -29,6 +31,8 @@ export interface Config {
   readonly stateDir: string
   /** What always passes on host endpoints; an empty list means nothing does. */
   readonly failsafe: { readonly inbound: readonly InboundFailsafe[]; readonly outbound: readonly OutboundFailsafe[] }
+  /** Evaluators of third parties; at one place of the pipeline they keep this order. */
+  readonly evaluators: readonly EvaluatorModule[]
 }
 
 /** Manifests in a file, or in a folder with its sub-folders; `path` is absolute. */
@@ -66,6 +70,7 @@ export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
     inbound: defaultFailsafe.inbound.map(({ protocol, port }) => ({ protocol, port })),
     outbound: defaultFailsafe.outbound.map(({ protocol, port }) => ({ protocol, port })),
   },
+  evaluators: [],
 }
 
 /** The host name as Kubernetes names nodes. */
@@ -90,6 +95,8 @@ export interface ConfigFlags {
   /** `tcp/22`, `tcp/22@10.0.0.0/8`, or `none`. */
   readonly 'failsafe-inbound'?: readonly string[] | undefined
   readonly 'failsafe-outbound'?: readonly string[] | undefined
+  /** `quarantine.js`, `quarantine.js@before:Admin`, `quarantine.js@after:Baseline`. */
+  readonly evaluator?: readonly string[] | undefined
 }
 
 /**
@@ -134,6 +141,28 @@ export async function findControlSocket(
   const socket = fromFile.read(path, socketPath)
   if (fromFile.problems.length > 0) throw invalidConfig(fromFile.describeProblems())
   return socket ?? configDefaults.control.socket
+}
+
+/**
+ * The evaluators for commands that ask policies without a running firewall: the flags', else those of the file that is
+ * named; the usual file is not looked for. Keeps the working directory. Throws KnpError USAGE, INVALID_CONFIG.
+ */
+export async function findEvaluators(
+  flags: Pick<ConfigFlags, 'config' | 'evaluator'>,
+): Promise<readonly EvaluatorModule[]> {
+  const directory = process.cwd()
+  const fromFlags = flagLayer(flags)
+  const named = fromFlags.read(['evaluators'], evaluatorList)
+  if (fromFlags.problems.length > 0) throw usage(fromFlags.describeProblems())
+  if (named !== undefined || flags.config === undefined) return named ?? []
+  try {
+    const fromFile = await fileLayer(flags.config, CONFIG_FILE)
+    const found = fromFile.read(['evaluators'], evaluatorList)
+    if (fromFile.problems.length > 0) throw invalidConfig(fromFile.describeProblems())
+    return found ?? []
+  } finally {
+    process.chdir(directory)
+  }
 }
 
 /** The layout of the marks; a Config has masks that have one. */
@@ -193,6 +222,7 @@ function readSettings(settings: Settings): Config {
         failsafe.outbound,
       ),
     },
+    evaluators: settings.of(['evaluators'], evaluatorList, configDefaults.evaluators),
   }
 }
 
@@ -203,10 +233,13 @@ type Read<T> = (reader: ObjectReader, layer: Layer) => T
 class Layer {
   readonly root: ObjectReader
   readonly problems: InvalidObject[] = []
+  /** What relative paths are relative to, where they are taken. */
+  readonly directory: string
   readonly #placeOf: (path: ObjectPath) => string
 
-  constructor(value: unknown, placeOf: (path: ObjectPath) => string) {
+  constructor(value: unknown, directory: string, placeOf: (path: ObjectPath) => string) {
     this.root = new ObjectReader(value)
+    this.directory = directory
     this.#placeOf = placeOf
   }
 
@@ -293,7 +326,6 @@ const laterKeys = new Map<string, unknown>([
   ['queue.count', 1],
   ['remember', undefined],
   ['metrics', undefined],
-  ['evaluators', []],
   ['log', undefined],
 ])
 
@@ -329,6 +361,22 @@ function source(item: ObjectReader): SourceConfig {
   if (field('kubernetes').isPresent) field('kubernetes').fail('not supported by this version; name files')
   if (!field('files').isPresent) item.fail('files is missing')
   return { files: { path: absolutePath(field('files').fields(['path'])('path')) } }
+}
+
+function evaluatorList(reader: ObjectReader, layer: Layer): EvaluatorModule[] {
+  return reader.items().flatMap((item) => layer.attempt(() => evaluatorModule(item, layer)) ?? [])
+}
+
+function evaluatorModule(item: ObjectReader, { directory }: Layer): EvaluatorModule {
+  const field = item.fields(['module', 'before', 'after'])
+  if (!field('module').isPresent) item.fail('module is missing')
+  const path = name(field('module'))
+  if (path.includes('\0')) field('module').fail(`"${path}" is no path`)
+  const module = resolve(directory, path)
+  if (field('before').isPresent && field('after').isPresent) item.fail('before and after: name one of them')
+  if (field('before').isPresent) return { module, before: field('before').oneOf(tierNames) }
+  if (field('after').isPresent) return { module, after: field('after').oneOf(tierNames) }
+  return { module }
 }
 
 /** Inbound or outbound rules, by the name of their peers. */
@@ -411,7 +459,8 @@ function unsigned32(reader: ObjectReader): number {
 }
 
 function flagLayer(flags: ConfigFlags): Layer {
-  return new Layer(flagValues(flags, process.cwd()), (path) => `--${flagOf(path)}`)
+  const directory = process.cwd()
+  return new Layer(flagValues(flags, directory), directory, (path) => `--${flagOf(path)}`)
 }
 
 async function fileLayer(named: string | undefined, usual: string): Promise<Layer> {
@@ -421,7 +470,7 @@ async function fileLayer(named: string | undefined, usual: string): Promise<Laye
   const { value, placeOf }: ConfigFile = isGiven
     ? await readConfigFile(path)
     : { value: undefined, placeOf: () => path }
-  return new Layer(value, placeOf)
+  return new Layer(value, dirname(path), placeOf)
 }
 
 /** The flags in the file's form. What cannot be brought into it is left as it is, for the reader to refuse. */
@@ -439,7 +488,14 @@ function flagValues(flags: ConfigFlags, directory: string): object {
       inbound: failsafeValues(flags['failsafe-inbound'], 'failsafe-inbound', 'from'),
       outbound: failsafeValues(flags['failsafe-outbound'], 'failsafe-outbound', 'to'),
     },
+    evaluators: flags.evaluator?.map(evaluatorValue),
   }
+}
+
+/** A path may have an `@` of its own: only what a place can be is one. */
+function evaluatorValue(text: string): object {
+  const [, module = text, side, tier] = /^(.*)@(before|after):([^/]*)$/.exec(text) ?? []
+  return { module, ...(side !== undefined && { [side]: tier }) }
 }
 
 function failsafeValues(texts: readonly string[] | undefined, flag: string, peers: 'from' | 'to') {
@@ -456,6 +512,7 @@ function failsafeValues(texts: readonly string[] | undefined, flag: string, peer
 function flagOf(path: ObjectPath): string {
   const [first, second] = path
   if (first === 'sources') return 'source'
+  if (first === 'evaluators') return 'evaluator'
   const words = typeof second === 'string' ? [first, second] : [first]
   return words.map((word) => String(word).replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)).join('-')
 }

@@ -13,6 +13,8 @@ export interface FirewallStatus {
   readonly nodeName: string
   /** The machine is none of the nodes known: it decides the traffic of every workload that passes. */
   readonly isGateway: boolean
+  /** The tiers in order of precedence: knp's own, and evaluators of third parties. */
+  readonly pipeline: readonly string[]
   readonly policies: number
   readonly workloads: { readonly known: number; readonly selected: number; readonly protected: number }
   /** This machine itself, where a HostEndpoint says it is a workload: what of its traffic policies select. */

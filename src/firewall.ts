@@ -2,9 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
-import { type CompiledPolicy, Compiler, compile, type Delta, formatBlock } from './engine/index.ts'
+import { type CompiledPolicy, Compiler, compile, type Delta, formatBlock, type PolicyKind } from './engine/index.ts'
 import { refName } from './engine/objects.ts'
-import { policyKinds } from './engine/pipeline.ts'
+import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
 import { claimNamespace } from './native/claim.ts'
@@ -33,6 +33,8 @@ export interface FirewallOptions {
   /** How many packets may wait for a verdict. */
   readonly queueLength: number
   readonly marks: MarkLayout
+  /** Evaluators of third parties. */
+  readonly evaluators?: readonly EvaluatorModule[]
   readonly observe: (event: FirewallEvent) => void
 }
 
@@ -71,6 +73,8 @@ export class Firewall {
   /** Rejects when enforcing has ended without being asked to. */
   readonly failure: Promise<never>
   readonly #options: FirewallOptions
+  /** In order of precedence. */
+  readonly #kinds: readonly PolicyKind[]
   readonly #store: ObjectStore
   readonly #lastGood: LastGood
   /** When the picture of a source that could not be read at the start was saved. */
@@ -103,10 +107,11 @@ export class Firewall {
   #watchProblem: string | undefined
 
   /**
-   * Resolves when packets are decided. Throws KnpError: INVALID_MANIFEST, UNREADABLE_SOURCE, QUEUE_TAKEN, PERMISSION,
+   * Resolves when packets are decided. Throws KnpError: INVALID_CONFIG (an evaluator), INVALID_MANIFEST, UNREADABLE_SOURCE, QUEUE_TAKEN, PERMISSION,
    * UNSUPPORTED_HOST, RULESET. Then nothing is left behind that was not there before.
    */
   static async start(options: FirewallOptions): Promise<Firewall> {
+    const kinds = await loadPipeline(options.evaluators ?? [])
     const store = new ObjectStore(options.nodeName)
     const lastGood = new LastGood(options.stateDir, (message) => options.observe({ type: 'problem', message }))
     const abort = new AbortController()
@@ -127,7 +132,7 @@ export class Firewall {
       const starts = options.sources.map((source) => source.start((delta) => onDelta(source.name, delta), abort.signal))
       const restoredFromMs = await restoreBroken(await Promise.allSettled(starts), options, lastGood, store)
       hasChanged = false
-      const compiler = new Compiler(policyKinds, options.nodeName)
+      const compiler = new Compiler(kinds, options.nodeName)
       const compiled = compiler.update(store.takeAll())
       thread = await PacketThread.start({
         queue: {
@@ -140,6 +145,7 @@ export class Firewall {
         marks: options.marks,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
+        evaluators: options.evaluators ?? [],
       })
       const { marks, onFailure, failsafe, queueNumber } = options
       watch = await watchKernel(
@@ -160,6 +166,7 @@ export class Firewall {
       await ruleset.install(wantedBy(compiled, FIRST_STAMP))
       firewall = new Firewall({
         options,
+        kinds,
         store,
         lastGood,
         restoredFromMs,
@@ -186,6 +193,7 @@ export class Firewall {
 
   private constructor(parts: {
     options: FirewallOptions
+    kinds: readonly PolicyKind[]
     store: ObjectStore
     lastGood: LastGood
     restoredFromMs: number | undefined
@@ -198,6 +206,7 @@ export class Firewall {
     giveBack: () => void
   }) {
     this.#options = parts.options
+    this.#kinds = parts.kinds
     this.#store = parts.store
     this.#lastGood = parts.lastGood
     const { sources, stateDir, observe } = parts.options
@@ -242,7 +251,7 @@ export class Firewall {
     kept: KeptConnection | undefined,
   ): Promise<PendingTrial & { readonly generation: number }> {
     const trial = await this.#trial.begin(folder, confirmMs, (picture) => {
-      if (kept) requireKept(kept, compile(picture, policyKinds), this.#options.failsafe)
+      if (kept) requireKept(kept, compile(picture, this.#kinds), this.#options.failsafe)
     })
     return { ...trial, generation: this.#compiled.generation.number }
   }
@@ -274,6 +283,7 @@ export class Firewall {
       generation: compiled.generation.number,
       nodeName: options.nodeName,
       isGateway: compiled.isGateway,
+      pipeline: this.#kinds.map(({ name }) => name),
       policies: compiled.known.policies,
       workloads: {
         known: compiled.known.workloads,
@@ -343,7 +353,7 @@ export class Firewall {
   #compile(): CompiledPolicy {
     const former = this.#compiler
     this.#compiler = undefined
-    const compiler = former ?? new Compiler(policyKinds, this.#options.nodeName)
+    const compiler = former ?? new Compiler(this.#kinds, this.#options.nodeName)
     const compiled = compiler.update(former ? this.#store.takeDelta() : this.#store.takeAll())
     this.#compiler = compiler
     return compiled

@@ -1,5 +1,6 @@
 export type { Delta, PolicyObject } from './engine/index.ts'
 export { type ErrorCode, exitCodes, KnpError } from './errors.ts'
+export type { EvaluatorModule } from './evaluators.ts'
 export { Firewall, type FirewallEvent, type FirewallOptions } from './firewall.ts'
 export type { FirewallStatus } from './firewall-status.ts'
 export { FilesSource } from './sources/files.ts'

@@ -31,7 +31,10 @@ export function requireKept(
       (rule.peers.length === 0 || rule.peers.some((block) => blockContains(block, source)))
     )
   })
-  if (isFailsafe || compiled.engine.decide(packetOf(source, destination, port), HOOK_INPUT) === 'accept') return
+  const { engine } = compiled
+  // With a trace: then an evaluator that throws denies, as it does in the packet thread.
+  const verdict = engine.decideFlow(engine.identify(packetOf(source, destination, port), HOOK_INPUT), [])
+  if (isFailsafe || verdict === 'accept') return
   throw new KnpError(
     'LOCKED_OUT',
     `${client} -> ${server}:${port}/tcp, your own connection, would be denied by these policies`,

@@ -11,6 +11,22 @@ export const configFlag = Flags.string({
   helpValue: 'PATH',
 })
 
+/** The same file, for commands that take nothing of it but evaluators. */
+export const evaluatorConfigFlag = Flags.string({
+  description: 'configuration of `knp run` whose evaluators are asked too, where no --evaluator is given',
+  helpValue: 'PATH',
+})
+
+/** Evaluators of third parties, for all commands that ask policies. */
+export const evaluatorFlag = Flags.string({
+  multiple: true,
+  multipleNonGreedy: true,
+  description:
+    'JavaScript module of an evaluator beside the policies, asked before NetworkPolicy or at the place named ' +
+    '(quarantine.js@after:Admin; Admin, NetworkPolicy, Baseline); may be repeated',
+  helpValue: 'PATH[@before:TIER|@after:TIER]',
+})
+
 /** The flags of `knp run`, one for each key of the configuration; config.ts has their defaults and limits. */
 export const runFlags = {
   config: configFlag,
@@ -76,4 +92,5 @@ export const runFlags = {
     description: 'what a protected host always reaches: udp/53, udp/53@10.0.0.53/32, or none; may be repeated',
     helpValue: 'PORT',
   }),
+  evaluator: evaluatorFlag,
 }

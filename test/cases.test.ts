@@ -39,6 +39,10 @@ const provenElsewhere: Readonly<Record<string, string>> = {
     'test/engine/host.test.ts',
   'What hangs on an address that no source knows is undecidable, and is neither allowed nor denied.':
     'test/commands/test.test.ts',
+  'The last good version of an object that cannot be understood stays in force.': 'test/engine/understand.test.ts',
+  'Without one, Accept (Allow) rules of a cluster-wide policy match nothing, and its other rules deny everything.':
+    'test/engine/understand.test.ts',
+  'Without one, a NetworkPolicy isolates what it selects and allows nothing.': 'test/engine/understand.test.ts',
   'Nothing of its source changes until it is mended.': 'test/kernel/changes.test.ts',
   'Other kinds are left out, and a note says so.': 'test/commands/test.test.ts',
 }

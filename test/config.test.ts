@@ -1,6 +1,6 @@
 import { chmod, chown, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import {
   type Config,
@@ -8,6 +8,7 @@ import {
   configDefaults,
   defaultNodeName,
   findControlSocket,
+  findEvaluators,
   loadConfig,
   marksOf,
   requireSources,
@@ -68,7 +69,9 @@ stateDir: /srv/state
 failsafe:
   inbound: [{protocol: tcp, port: 2222, from: [10.1.2.3/8, "fd00::/8"]}]
   outbound: []
-evaluators: []
+evaluators:
+- {module: quarantine.js}
+- {module: /srv/../opt/a@b.js, after: Baseline}
 `,
   )
   const expected: Config = {
@@ -80,6 +83,7 @@ evaluators: []
     control: { socket: '/run/other.sock', group: 'wheel' },
     stateDir: '/srv/state',
     failsafe: { inbound: [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8', 'fd00::/8'] }], outbound: [] },
+    evaluators: [{ module: join(dirname(config), 'quarantine.js') }, { module: '/opt/a@b.js', after: 'Baseline' }],
   }
   const read = await loadConfig({ config }, NO_FILE)
   t.same(read, expected)
@@ -152,7 +156,19 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ['hold', 'hold: 500ms', '1: hold: not supported by this version; leave it out'],
   ['remember', 'remember: {}', '1: remember: not supported by this version'],
   ['metrics', 'metrics: {address: "127.0.0.1:1"}', '1: metrics: not supported by this version'],
-  ['evaluators', 'evaluators: [a]', '1: evaluators: not supported by this version'],
+  ['an evaluator that is text', 'evaluators: [a]', '1: evaluators[0]: expected a mapping, found "a"'],
+  ['an evaluator without a module', 'evaluators:\n- {}', '2: evaluators[0]: module is missing'],
+  ['no path', 'evaluators: [{module: ""}]', '1: evaluators[0].module: empty'],
+  [
+    'a place that is none',
+    'evaluators:\n- module: a.js\n  before: Default',
+    '3: evaluators[0].before: "Default" is none of Admin, NetworkPolicy, Baseline',
+  ],
+  [
+    'two places',
+    'evaluators: [{module: a.js, before: Admin, after: Admin}]',
+    '1: evaluators[0]: before and after: name one of them',
+  ],
   ['log', 'log: {level: info}', '1: log: not supported by this version'],
   [
     'a failsafe that is text',
@@ -252,6 +268,7 @@ t.test('flags win over the file', async (t) => {
     'state-dir': '../s',
     'failsafe-inbound': ['tcp/22', 'tcp/23@10.0.0.1/8', 'udp/1@fd00::/8'],
     'failsafe-outbound': ['none'],
+    evaluator: ['d.js@after:Admin', '/e@x/f.js', 'g.js@before:Baseline'],
   }
   t.same(await loadConfig(flags, NO_FILE), {
     sources: [{ files: { path: join(tmpdir(), 'b') } }, { files: { path: '/c' } }],
@@ -269,6 +286,11 @@ t.test('flags win over the file', async (t) => {
       ],
       outbound: [],
     },
+    evaluators: [
+      { module: join(tmpdir(), 'd.js'), after: 'Admin' },
+      { module: '/e@x/f.js' },
+      { module: join(tmpdir(), 'g.js'), before: 'Baseline' },
+    ],
   })
   t.equal(process.cwd(), '/', 'the working directory is the root')
 })
@@ -291,6 +313,8 @@ t.test('flags that cannot be understood', async (t) => {
     [{ 'failsafe-inbound': ['none', 'tcp/22'] }, '--failsafe-inbound: none stands alone'],
     [{ 'failsafe-outbound': ['tcp/0'] }, '--failsafe-outbound: 0 is outside 1-65535'],
     [{ 'failsafe-outbound': ['tcp/1@10.0.0.1'] }, '--failsafe-outbound: "10.0.0.1" is no CIDR block'],
+    [{ evaluator: [''] }, '--evaluator: empty'],
+    [{ evaluator: ['a.js@after:Egress'] }, '--evaluator: "Egress" is none of Admin, NetworkPolicy, Baseline'],
   ]
   for (const [flags, message] of cases) {
     const error = await refusal(loadConfig(flags, NO_FILE))
@@ -379,4 +403,20 @@ t.test('where the running firewall answers', async (t) => {
   t.match(await refusal(findControlSocket({ 'control-socket': '' }, NO_FILE)), { code: 'USAGE' })
   const broken = await written(t, 'control: {socket: a}')
   t.match(await refusal(findControlSocket({ config: broken }, NO_FILE)), { code: 'INVALID_CONFIG' })
+})
+
+t.test('the evaluators of commands that only ask', async (t) => {
+  const config = await written(t, 'evaluators: [{module: a.js, after: Admin}]\nhold: 1s')
+  const directory = process.cwd()
+  process.chdir(tmpdir())
+  t.teardown(() => process.chdir(directory))
+  t.same(await findEvaluators({}), [], 'the usual file is not looked for')
+  const fromFile = [{ module: join(dirname(config), 'a.js'), after: 'Admin' }]
+  t.same(await findEvaluators({ config }), fromFile, 'although another key is refused')
+  t.equal(process.cwd(), tmpdir(), 'the working directory stays: other paths are relative to it')
+  t.same(await findEvaluators({ config, evaluator: ['b.js'] }), [{ module: join(tmpdir(), 'b.js') }])
+  t.match(await refusal(findEvaluators({ evaluator: ['b.js@before:'] })), { code: 'USAGE' })
+  const broken = await written(t, 'evaluators: [b.js]')
+  t.match(await refusal(findEvaluators({ config: broken })), { code: 'INVALID_CONFIG', message: `${broken}:1: ` })
+  t.equal(process.cwd(), tmpdir())
 })

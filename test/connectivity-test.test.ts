@@ -50,7 +50,6 @@ t.test('what is refused', async (t) => {
     [{ checks: [{ ...check, decidedBy: {} }] }, /^spec\.checks\[0\]\.decidedBy: decidedBy needs one of kind/],
     [{ checks: [{ ...check, decidedBy: { policy: 'p' } }] }, /decidedBy\.policy: unknown field/],
     [{ checks: [{ ...check, decidedBy: { direction: 'in' } }] }, /decidedBy\.direction: "in" is none of/],
-    [{ checks: [{ ...check, decidedBy: { tier: 'None' } }] }, /decidedBy\.tier: "None" is none of Admin/],
     [{ checks: [{ ...check, decidedBy: { rule: -1 } }] }, /decidedBy\.rule: -1 is outside/],
   ]
   for (const [spec, message] of refused) t.throws(() => read(spec), { name: 'InvalidObject', message })

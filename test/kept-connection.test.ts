@@ -1,5 +1,5 @@
 import t from 'tap'
-import { parseBlock } from '../src/engine/index.ts'
+import { compile, identityTable, parseBlock, pipelineOf, SELECTS_BOTH, type WholeKind } from '../src/engine/index.ts'
 import { requireKept } from '../src/kept-connection.ts'
 import type { Failsafe, FailsafeRule } from '../src/ruleset/failsafe.ts'
 import { hostLine, networkSetLine, podLine, policyLine, worldOf } from './fixtures/world.ts'
@@ -105,4 +105,23 @@ t.test('what is said', async (t) => {
   ] as const) {
     t.throws(() => requireKept({ client, server, port: 22 }, compiled, none), { code: 'USAGE' })
   }
+})
+
+t.test('an evaluator of a third party that throws cuts it', async (t) => {
+  const { snapshot } = worldOf(host, 'n1')
+  const kept = { client: stranger, server: '192.0.2.1', port: 22 }
+  const kindOf = (judge: () => 'next'): WholeKind => ({
+    name: 'other',
+    compile: (_, identities) => ({ selected: identityTable(identities, () => SELECTS_BOTH) }),
+    evaluate: () => ({ evaluateEgress: judge, evaluateIngress: judge }),
+  })
+  const check = (judge: () => 'next') => () =>
+    requireKept(kept, compile(snapshot, pipelineOf([{ kind: kindOf(judge) }])), none)
+  t.doesNotThrow(check(() => 'next'))
+  t.throws(
+    check(() => {
+      throw new Error('defect')
+    }),
+    { code: 'LOCKED_OUT' },
+  )
 })

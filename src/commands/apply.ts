@@ -46,7 +46,7 @@ export default class Apply extends KnpCommand {
       ...(kept && { kept }),
     })) as Awaited<ReturnType<Firewall['apply']>>
     const until = new Date(trial.endsAtMs).toISOString()
-    this.finish(
+    await this.finish(
       { schema: 'knp.apply/v1', ...trial, endsAt: until },
       `generation ${trial.generation} is in force until ${until}; keep it with: knp confirm\n`,
     )

@@ -13,6 +13,6 @@ export default class Confirm extends KnpCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(Confirm)
     const { folder } = (await ask(await findControlSocket(flags), 'confirm')) as { folder: string }
-    this.finish({ schema: 'knp.confirm/v1', folder }, printable(`confirmed: ${folder}\n`))
+    await this.finish({ schema: 'knp.confirm/v1', folder }, printable(`confirmed: ${folder}\n`))
   }
 }

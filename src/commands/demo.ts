@@ -15,6 +15,6 @@ export default class Demo extends KnpCommand {
     await requireHost()
     const report = await runDemo((line) => this.note(line))
     this.note('')
-    this.finish(demoJson(report), formatDemo(report), hasDemoPassed(report) ? 0 : 1)
+    await this.finish(demoJson(report), formatDemo(report), hasDemoPassed(report) ? 0 : 1)
   }
 }

@@ -10,6 +10,6 @@ export default class Doctor extends KnpCommand {
     await this.parse(Doctor)
     const findings = await examineHost()
     const canEnforce = !hasFailed(findings)
-    this.finish({ schema: 'knp.doctor/v1', canEnforce, findings }, formatFindings(findings), canEnforce ? 0 : 5)
+    await this.finish({ schema: 'knp.doctor/v1', canEnforce, findings }, formatFindings(findings), canEnforce ? 0 : 5)
   }
 }

@@ -1,9 +1,11 @@
 import { Args, Flags } from '@oclif/core'
 import { KnpCommand, sharedFlags } from '../command.ts'
+import { findEvaluators } from '../config.ts'
 import { compile, explain, parseQuestion, QuestionError } from '../engine/index.ts'
-import { policyKinds } from '../engine/pipeline.ts'
 import { KnpError } from '../errors.ts'
+import { loadPipeline } from '../evaluators.ts'
 import { decisionJson, formatDecision } from '../output/decision.ts'
+import { evaluatorConfigFlag, evaluatorFlag } from '../run-flags.ts'
 import { loadSnapshot } from '../sources/load.ts'
 
 export default class Explain extends KnpCommand {
@@ -35,6 +37,8 @@ export default class Explain extends KnpCommand {
       options: ['tcp', 'udp', 'sctp', 'icmp'],
       description: 'protocol, where TO does not say it',
     }),
+    evaluator: evaluatorFlag,
+    config: evaluatorConfigFlag,
     quiet: sharedFlags.quiet,
   }
 
@@ -46,12 +50,13 @@ export default class Explain extends KnpCommand {
         ...(port !== undefined && { port }),
         ...(protocol && { protocol }),
       })
+      const kinds = await loadPipeline(await findEvaluators(flags))
       const { snapshot, notes } = await loadSnapshot(flags.source)
       if (!flags.quiet) for (const note of notes) this.note(`note: ${note}`)
-      const decision = explain(question, snapshot, compile(snapshot, policyKinds))
+      const decision = explain(question, snapshot, compile(snapshot, kinds))
       const code = decision.verdict === 'allow' ? 0 : 1
       if (flags.quiet) this.exit(code)
-      this.finish(decisionJson(decision), formatDecision(decision), code)
+      await this.finish(decisionJson(decision), formatDecision(decision), code)
     } catch (error) {
       if (!(error instanceof QuestionError)) throw error
       throw error.kind === 'syntax'

@@ -55,6 +55,6 @@ export default class Lint extends KnpCommand {
     const findings = lint(snapshot).filter(({ severity }) => severity === 'warning' || flags.severity === 'note')
     const code = findings.length > 0 ? 1 : 0
     if (flags.quiet) this.exit(code)
-    this.finish(lintJson(findings, policies.length), formatLint(findings, policies.length), code)
+    await this.finish(lintJson(findings, policies.length), formatLint(findings, policies.length), code)
   }
 }

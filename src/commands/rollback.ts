@@ -12,7 +12,7 @@ export default class Rollback extends KnpCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(Rollback)
     const { undone } = (await ask(await findControlSocket(flags), 'rollback')) as { undone: 'trial' | 'confirmed' }
-    this.finish(
+    await this.finish(
       { schema: 'knp.rollback/v1', undone },
       undone === 'trial' ? 'the trial is over\n' : 'the former policies are in force again\n',
     )

@@ -3,6 +3,7 @@ import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
 import { type ControlMethods, ControlServer, findGroup } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
+import { loadPipeline } from '../evaluators.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
 import type { KeptConnection } from '../kept-connection.ts'
 import { configJson, formatConfig } from '../output/config.ts'
@@ -32,7 +33,7 @@ export default class Run extends KnpCommand {
     const { flags } = await this.parse(Run)
     const config = await loadConfig(flags)
     requireSources(config)
-    if (flags['print-config']) this.finish(configJson(config), formatConfig(config))
+    if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
     const { nodeName, onFailure, queue, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)
@@ -40,8 +41,9 @@ export default class Run extends KnpCommand {
     })
     // A terminal that closes must not end the firewall; what reload means today happens by itself.
     process.on('SIGHUP', () => {})
-    // Before anything is enforced: a name that does not exist must not leave closed rules behind.
+    // Before anything is enforced: a name or a module that does not exist must not leave closed rules behind.
     const groupId = endpoint.group === undefined ? undefined : await findGroup(endpoint.group)
+    await loadPipeline(config.evaluators)
     await requireHost()
     const onHealth = ({ name, error }: SourceHealth) => {
       if (error === undefined) this.report('source-recovered', `source ${name} can be read again`)
@@ -57,6 +59,7 @@ export default class Run extends KnpCommand {
       marks: marksOf(config),
       failsafe: failsafeOf(config),
       stateDir: config.stateDir,
+      evaluators: config.evaluators,
       observe: (event) => this.observe(event),
     })
     let control: ControlServer | undefined

@@ -14,6 +14,6 @@ export default class Status extends KnpCommand {
   async run(): Promise<void> {
     const { flags } = await this.parse(Status)
     const status = (await ask(await findControlSocket(flags), 'status')) as FirewallStatus
-    this.finish(statusJson(status), formatStatus(status), isHealthy(status) ? 0 : 1)
+    await this.finish(statusJson(status), formatStatus(status), isHealthy(status) ? 0 : 1)
   }
 }

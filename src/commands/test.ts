@@ -1,11 +1,13 @@
 import { Args, Flags } from '@oclif/core'
 import { KnpCommand, sharedFlags } from '../command.ts'
+import { findEvaluators } from '../config.ts'
 import { exitCodeOf, runConnectivityTest, type TestResult } from '../connectivity-test.ts'
 import { compile } from '../engine/index.ts'
-import { policyKinds } from '../engine/pipeline.ts'
 import { KnpError } from '../errors.ts'
+import { loadPipeline } from '../evaluators.ts'
 import { formatTestResults, problemsOf, testResultsJson } from '../output/test-results.ts'
 import { Progress } from '../progress.ts'
+import { evaluatorConfigFlag, evaluatorFlag } from '../run-flags.ts'
 import { findWorlds, loadShared, loadWorld } from '../sources/worlds.ts'
 
 export default class Test extends KnpCommand {
@@ -29,11 +31,14 @@ export default class Test extends KnpCommand {
       description: 'manifests that are part of every world: a file, or a folder with its sub-folders; may be repeated',
       helpValue: 'PATH',
     }),
+    evaluator: evaluatorFlag,
+    config: evaluatorConfigFlag,
     quiet: sharedFlags.quiet,
   }
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Test)
+    const kinds = await loadPipeline(await findEvaluators(flags))
     const worlds = await findWorlds(args.path)
     const shared = await loadShared(flags.source)
     const notes = [...shared.notes]
@@ -46,7 +51,7 @@ export default class Test extends KnpCommand {
         const { snapshot, tests, notes: left } = await loadWorld(world, shared.deltas)
         notes.push(...left)
         if (tests.length === 0) continue
-        const compiled = compile(snapshot, policyKinds)
+        const compiled = compile(snapshot, kinds)
         results.push(...tests.map((test) => runConnectivityTest(test, snapshot, compiled)))
       } catch (error) {
         if (!(error instanceof KnpError)) throw error
@@ -60,7 +65,7 @@ export default class Test extends KnpCommand {
     const code = broken.length > 0 ? 2 : exitCodeOf(results)
     if (flags.quiet) this.exit(code)
     if (this.jsonEnabled()) for (const problem of problemsOf(results)) this.note(`knp: ${problem}`)
-    this.finish(testResultsJson(results), formatTestResults(results, broken.length), code)
+    await this.finish(testResultsJson(results), formatTestResults(results, broken.length), code)
   }
 }
 

@@ -1,7 +1,7 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { attachEngine, type Generation } from '../engine/index.ts'
-import { policyKinds } from '../engine/pipeline.ts'
+import { attachEngine, type Generation, type PolicyKind } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
+import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
 import { openQueue, type QueueOptions } from '../native/queue.ts'
 import { PacketJudge } from './judge.ts'
 import type { MarkLayout } from './marks.ts'
@@ -14,6 +14,8 @@ export interface PacketThreadData {
   readonly counters: Counters
   readonly generation: Generation
   readonly stamp: number
+  /** Of third parties; the thread loads them for itself. */
+  readonly evaluators: readonly EvaluatorModule[]
 }
 
 /** To the packet thread. */
@@ -38,10 +40,14 @@ const RECEIVE_TIMEOUT_MS = 1000
 const NOTE_INTERVAL = 256
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
-function run(port: MessagePort, { queue: options, marks, counters, generation, stamp }: PacketThreadData): void {
+function run(
+  port: MessagePort,
+  { queue: options, marks, counters, generation, stamp }: PacketThreadData,
+  kinds: readonly PolicyKind[],
+): void {
   const queue = openQueue(options)
   try {
-    const judge = new PacketJudge(attachEngine(generation, policyKinds), stamp, marks)
+    const judge = new PacketJudge(attachEngine(generation, kinds), stamp, marks)
     port.postMessage({ type: 'bound', wakeFd: queue.wakeFd } satisfies FromPacketThread)
     for (let batch = 0; ; batch++) {
       const count = judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS)
@@ -49,7 +55,7 @@ function run(port: MessagePort, { queue: options, marks, counters, generation, s
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
-        judge.swap(attachEngine(message.generation, policyKinds), message.stamp)
+        judge.swap(attachEngine(message.generation, kinds), message.stamp)
         // All answers of the former generation are sent: the kernel has acted on them already.
         port.postMessage({ type: 'swapped', generation: message.generation.number } satisfies FromPacketThread)
       }
@@ -61,7 +67,8 @@ function run(port: MessagePort, { queue: options, marks, counters, generation, s
 
 const port = parentPort!
 try {
-  run(port, workerData as PacketThreadData)
+  const data = workerData as PacketThreadData
+  run(port, data, await loadPipeline(data.evaluators))
 } catch (error) {
   const { code, message, hint } =
     error instanceof KnpError

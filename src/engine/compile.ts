@@ -12,7 +12,7 @@ import {
 import { type Identities, type IdentityChange, IdentityIndex, type IdentityTables } from './identity.ts'
 import { refName, type Workload } from './objects.ts'
 import type { Delta, Snapshot } from './snapshot.ts'
-import { WholeTier } from './whole-tier.ts'
+import { attachWhole, WholeTier } from './whole-tier.ts'
 import { type ObjectChange, World } from './world.ts'
 
 /** One generation as the packet path reads it: plain data in shared memory, handed to another thread without a copy. */
@@ -86,9 +86,9 @@ export class Compiler {
     this.#localNode = localNode
     this.#identities = new IdentityIndex(localNode)
     this.#tiers = kinds.map((kind) =>
-      'start' in kind
-        ? kind.start(this.#world, this.#identities)
-        : new WholeTier(kind, this.#identities, () => this.snapshot()),
+      'compile' in kind
+        ? new WholeTier(kind, this.#identities, () => this.snapshot())
+        : kind.start(this.#world, this.#identities),
     )
     this.#protection = new Protection(this.#identities, this.#tiers)
   }
@@ -183,6 +183,8 @@ export class Compiler {
 class Protection {
   readonly #identities: IdentityIndex
   readonly #tiers: readonly IncrementalTier[]
+  /** Per identity, as it was when its workloads were looked at last. */
+  readonly #bits: number[] = []
   readonly #selected = new Set<number>()
   readonly #protected = new Set<number>()
 
@@ -206,11 +208,16 @@ class Protection {
       return
     }
     for (const workload of change.workloads) this.#check(workload)
-    for (const identities of [touched, change.identities]) {
-      for (const identity of identities) {
-        for (const workload of this.#identities.membersOf(identity)) this.#check(workload)
-      }
-    }
+    for (const identities of [touched, change.identities])
+      for (const identity of identities) this.#checkMembers(identity)
+  }
+
+  /** Most changes leave it as it is who is selected. */
+  #checkMembers(identity: number): void {
+    const bits = this.#bitsOf(identity)
+    if (this.#bits[identity] === bits) return
+    this.#bits[identity] = bits
+    for (const workload of this.#identities.membersOf(identity)) this.#check(workload)
   }
 
   /** What is decided by address; this machine is by hook. */
@@ -226,7 +233,7 @@ class Protection {
   host(): HostProtection {
     const { localHost, workloads } = this.#identities
     const { namespace, name, forwards } = workloads[localHost]!
-    const bits = this.#bitsOf(localHost)
+    const bits = this.#bitsOf(this.#identities.identityOf(localHost))
     const ingress = (bits & SELECTS_INGRESS) !== 0
     return {
       name: `${namespace}/${name}`,
@@ -238,7 +245,7 @@ class Protection {
 
   #check(index: number): void {
     const workload = this.#identities.workloads[index]
-    const isSelected = workload !== undefined && this.#bitsOf(index) !== 0
+    const isSelected = workload !== undefined && this.#bitsOf(this.#identities.identityOf(index)) !== 0
     put(this.#selected, index, isSelected)
     put(this.#protected, index, isSelected && this.#isDecidedHere(index, workload))
   }
@@ -251,8 +258,7 @@ class Protection {
     return isNoNode || this.#identities.isLocal(index)
   }
 
-  #bitsOf(workload: number): number {
-    const identity = this.#identities.identityOf(workload)
+  #bitsOf(identity: number): number {
     return this.#tiers.reduce((bits, tier) => bits | tier.selected(identity), 0)
   }
 }
@@ -268,7 +274,11 @@ export function compile(snapshot: Snapshot, kinds: readonly PolicyKind[]): Compi
 export function attachEngine(generation: Generation, kinds: readonly PolicyKind[]): Engine {
   return createEngine(
     generation.identities,
-    kinds.map((kind, i) => kind.evaluate(generation.tiers[i]!, generation.identities)),
+    kinds.map((kind, i) => {
+      const tables = generation.tiers[i]!
+      const { identities } = generation
+      return 'compile' in kind ? attachWhole(kind, tables, identities) : kind.evaluate(tables, identities)
+    }),
   )
 }
 

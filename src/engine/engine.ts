@@ -84,7 +84,7 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
   }
 
   function isPod(workload: number): boolean {
-    return workload !== OUTSIDE && hostNodeOf(tables, workload) === NO_NODE
+    return workload !== OUTSIDE && !(tables.hasHosts && hostNodeOf(tables, workload) !== NO_NODE)
   }
 
   /**

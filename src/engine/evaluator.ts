@@ -83,14 +83,35 @@ export interface Problem {
 
 export const SELECTS_INGRESS = 1
 export const SELECTS_EGRESS = 2
+export const SELECTS_BOTH = SELECTS_INGRESS | SELECTS_EGRESS
 
-export interface CompiledTier {
-  readonly tables: TierTables
-  /** Evaluates over the tables, with the names at hand that a trace needs. */
-  readonly evaluator: PolicyEvaluator
-  /** Per identity, SELECTS_INGRESS and SELECTS_EGRESS as policies of this tier select it: only its traffic has to be decided. */
-  readonly selected: Uint8Array
-  readonly problems: readonly Problem[]
+/** What a third party's evaluator may say of its verdict. */
+export type Because = Partial<Pick<TraceStep, 'policy' | 'rule' | 'ruleName' | 'nearest'>> & Pick<TraceStep, 'reason'>
+
+/**
+ * What a third party writes to judge flows. Asked only of flows whose subject `selected` names for the direction; synchronous,
+ * and quick: it runs for each new connection. What throws, or answers no verdict, denies. Where `because` is given,
+ * somebody reads it: then it takes one entry with what led to the verdict.
+ */
+export interface WholeEvaluator {
+  /** Judges as the source's policies do. */
+  evaluateEgress(flow: Flow, because?: Because[]): Verdict
+  /** Judges as the destination's policies do. */
+  evaluateIngress(flow: Flow, because?: Because[]): Verdict
+}
+
+/** What a third party's kind makes of a picture. */
+export interface CompiledWhole {
+  /**
+   * Per identity, SELECTS_INGRESS and SELECTS_EGRESS: whose traffic has to be decided. Nobody else's reaches the
+   * evaluator. `identityTable` builds it.
+   */
+  readonly selected: ArrayLike<number>
+  /** What `evaluate` reads. */
+  readonly tables?: TierTables
+  /** Stands in for what `evaluate` makes where somebody reads why, with names at hand. It must decide the same. */
+  readonly evaluator?: WholeEvaluator
+  readonly problems?: readonly Problem[]
 }
 
 /**
@@ -98,10 +119,12 @@ export interface CompiledTier {
  * kinds is their precedence.
  */
 export interface WholeKind {
+  /** What people see it under, as they see `Admin` and `NetworkPolicy`. */
   readonly name: string
-  compile(snapshot: Snapshot, identities: Identities): CompiledTier
-  /** The evaluator of the packet thread, from tables that `compile` made in another thread; it cannot fill a trace. */
-  evaluate(tables: TierTables, identities: IdentityTables): PolicyEvaluator
+  /** Runs in the main thread. */
+  compile(snapshot: Snapshot, identities: Identities): CompiledWhole
+  /** Runs in the thread that decides, over tables that `compile` may have made in another one. */
+  evaluate(tables: TierTables, identities: IdentityTables): WholeEvaluator
 }
 
 /** How a policy API plugs in that follows changes. */

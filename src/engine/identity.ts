@@ -1,5 +1,6 @@
 import { type Address, type Block, formatAddress, isIPv4, matchesPrefix, sameAddress } from './address.ts'
 import { AddressMap, type AddressTables, lookupAddress, NO_NUMBER, OUTSIDE } from './address-map.ts'
+import { encodeFacts } from './facts.ts'
 import { type Flow, HOOK_INPUT } from './flow.ts'
 import { Members } from './members.ts'
 import { type Labels, type NamedPort, type Node, refName, type Workload } from './objects.ts'
@@ -25,26 +26,25 @@ export interface Identity {
 export interface IdentityTables {
   readonly addressWorkload: AddressTables
   readonly addressNode: AddressTables
-  /** Per workload, WORKLOAD_WORDS words: its identity, the node it runs on, the node it is (NO_NODE for pods). */
-  readonly workloads: Words
-  /** Per identity, where its facts start in `lists`: how many terms, the terms, how many ports, (name, protocol, port) each. */
+  readonly workloadIdentity: Words
+  /** Per workload, the node it runs on; NO_NODE where its object names none. */
+  readonly workloadNode: Words
+  /** Per workload, the node it is; NO_NODE for pods. */
+  readonly hostNode: Words
+  /** Per identity, where its facts (see facts.ts) start in `lists`; how many named ports, (name, protocol, port) each, follow. */
   readonly facts: Words
-  /** Per node, where its terms start in `lists`: how many, then the terms; 0 where no Node object is known. */
+  /** Per node, where its facts start in `lists`; 0 where no Node object is known. */
   readonly nodeFacts: Words
   readonly lists: Words
   /** Blocks behind hosts: rows of (workload, prefix, address). */
   readonly forwards: Words
+  /** Whether any workload is a host. */
+  readonly hasHosts: boolean
   /** The workload that is this machine; OUTSIDE where no HostEndpoint is. */
   readonly localHost: number
   /** Index of the node that this machine is; NO_NODE where the picture does not know it. */
   readonly localNode: number
 }
-
-/** A row of `IdentityTables.workloads`. */
-export const WORKLOAD_WORDS = 4
-const ROW_IDENTITY = 0
-const ROW_NODE = 1
-const ROW_HOST_NODE = 2
 
 /** The tables, and the names that belong to their numbers. Where a number is free, the name is `undefined`. */
 export interface Identities {
@@ -102,7 +102,9 @@ export class IdentityIndex {
   readonly #namespaceLabels = new Map<string, Labels>()
   readonly #addressWorkload = new AddressMap()
   #addressNode = new AddressMap()
-  readonly #rows = new TwinWords(WORKLOAD_WORDS * 64)
+  readonly #workloadIdentity = new TwinWords(64)
+  readonly #workloadNode = new TwinWords(64)
+  readonly #hostNode = new TwinWords(64)
   readonly #facts = new TwinWords(64)
   readonly #nodeFacts = new TwinWords(16)
   readonly #lists = new WordHeap()
@@ -157,7 +159,7 @@ export class IdentityIndex {
 
   /** Whether a workload runs on this machine; one whose object names no node is taken to. */
   isLocal(workload: number): boolean {
-    const node = this.#rows.get(workload * WORKLOAD_WORDS + ROW_NODE)
+    const node = this.#workloadNode.get(workload)
     return node === NO_NODE || node === this.#localNode
   }
 
@@ -170,7 +172,7 @@ export class IdentityIndex {
   }
 
   identityOf(workload: number): number {
-    return this.#rows.get(workload * WORKLOAD_WORDS + ROW_IDENTITY)
+    return this.#workloadIdentity.get(workload)
   }
 
   /** Takes a new or changed workload in. @param key what tells workloads apart */
@@ -290,11 +292,14 @@ export class IdentityIndex {
       tables: {
         addressWorkload: this.#addressWorkload.publish(),
         addressNode: this.#addressNode.publish(),
-        workloads: this.#rows.publish(),
+        workloadIdentity: this.#workloadIdentity.publish(),
+        workloadNode: this.#workloadNode.publish(),
+        hostNode: this.#hostNode.publish(),
         facts: this.#facts.publish(),
         nodeFacts: this.#nodeFacts.publish(),
         lists: this.#lists.publish(),
         forwards: this.#forwards,
+        hasHosts: this.#hosts.size > 0,
         localHost: this.#localHost,
         localNode: this.#localNode,
       },
@@ -305,7 +310,7 @@ export class IdentityIndex {
     const slot = this.#freeSlots.pop() ?? this.workloads.length
     this.#slots.set(key, slot)
     this.workloads[slot] = workload
-    this.#rows.ensure((slot + 1) * WORKLOAD_WORDS)
+    for (const words of [this.#workloadIdentity, this.#workloadNode, this.#hostNode]) words.ensure(slot + 1)
     this.#enterIdentity(slot, workload)
     this.#writeRow(slot, workload)
     for (const address of workload.addresses) this.#claim(address, slot)
@@ -363,8 +368,8 @@ export class IdentityIndex {
 
   #writeRow(slot: number, workload: Workload): void {
     const node = workload.node === undefined ? NO_NODE : this.#indexOf(workload.node)
-    this.#rows.set(slot * WORKLOAD_WORDS + ROW_NODE, node)
-    this.#rows.set(slot * WORKLOAD_WORDS + ROW_HOST_NODE, workload.isHost ? node : NO_NODE)
+    this.#workloadNode.set(slot, node)
+    this.#hostNode.set(slot, workload.isHost ? node : NO_NODE)
   }
 
   #enterIdentity(slot: number, workload: Workload): void {
@@ -375,7 +380,7 @@ export class IdentityIndex {
       this.#byKey.set(key, number)
       this.#addIdentity(number, key, workload)
     }
-    this.#rows.set(slot * WORKLOAD_WORDS + ROW_IDENTITY, number)
+    this.#workloadIdentity.set(slot, number)
     this.#members.add(number, slot)
   }
 
@@ -415,7 +420,8 @@ export class IdentityIndex {
 
   #storeFacts(number: number, terms: readonly number[]): void {
     const identity = this.identities[number]!
-    const words = [terms.length, ...terms, identity.ports.length]
+    const words = encodeFacts(terms)
+    words.push(identity.ports.length)
     for (const { name, protocol, port } of identity.ports) words.push(this.portName(name), protocol, port)
     this.#lists.free(this.#facts.get(number), identity.length)
     this.#facts.set(number, this.#lists.store(words))
@@ -424,8 +430,8 @@ export class IdentityIndex {
   }
 
   #storeNodeFacts(index: number, former: readonly number[] | undefined, terms: readonly number[] | undefined): void {
-    this.#lists.free(this.#nodeFacts.get(index), (former?.length ?? 0) + 1)
-    this.#nodeFacts.set(index, terms ? this.#lists.store([terms.length, ...terms]) : 0)
+    this.#lists.free(this.#nodeFacts.get(index), former ? encodeFacts(former).length : 0)
+    this.#nodeFacts.set(index, terms ? this.#lists.store(encodeFacts(terms)) : 0)
   }
 
   #labelsOf(namespace: string): Labels {
@@ -513,17 +519,17 @@ export function nodeOf(tables: IdentityTables, address: Address): number {
 
 /** The identity of a workload; OUTSIDE for OUTSIDE. */
 export function identityOf(tables: IdentityTables, workload: number): number {
-  return workload === OUTSIDE ? OUTSIDE : tables.workloads[workload * WORKLOAD_WORDS + ROW_IDENTITY]!
+  return workload === OUTSIDE ? OUTSIDE : tables.workloadIdentity[workload]!
 }
 
 /** The node that a workload runs on; NO_NODE where its object names none. */
 export function nodeOfWorkload(tables: IdentityTables, workload: number): number {
-  return tables.workloads[workload * WORKLOAD_WORDS + ROW_NODE]!
+  return tables.workloadNode[workload]!
 }
 
 /** The node that a host is; NO_NODE for a pod. */
 export function hostNodeOf(tables: IdentityTables, workload: number): number {
-  return tables.workloads[workload * WORKLOAD_WORDS + ROW_HOST_NODE]!
+  return tables.hostNode[workload]!
 }
 
 /** The node whose host a flow goes to, or NO_NODE. What lies behind a host is not the host. */

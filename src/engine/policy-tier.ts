@@ -13,7 +13,15 @@ import type { Flow } from './flow.ts'
 import type { Identities, IdentityIndex, IdentityTables } from './identity.ts'
 import { comparePolicies, type Policy } from './policy.ts'
 import { buildRuleIndex, sizeOfBlock } from './rule-index.ts'
-import { encodePods, encodeRules, RULE_INDEX, type RuleContext } from './rule-words.ts'
+import {
+  BLOCK_HEADER,
+  BLOCK_RULES,
+  encodePods,
+  encodeRules,
+  RULE_INDEX,
+  RULE_POLICY,
+  type RuleContext,
+} from './rule-words.ts'
 import {
   AUDITED_COLUMN,
   EGRESS,
@@ -90,7 +98,8 @@ class PolicyTier implements IncrementalTier {
   readonly #selectionOf: (Selection | undefined)[] = []
   readonly #selectionWords = new TwinWords(64)
   readonly #listWords = new TwinWords(LIST_COLUMNS * 16)
-  readonly #blockWords = new TwinWords(64)
+  /** Where blocks of rules stand that indices refer to, by policy and direction; 0 or missing: nowhere. */
+  readonly #blocks: number[] = []
   readonly #heap = new WordHeap()
   /** Since the last `settle`: policies that are new, gone or different in any way. */
   #changed = new Set<number>()
@@ -158,7 +167,6 @@ class PolicyTier implements IncrementalTier {
     const published: PolicyTierTables = {
       selections: this.#selectionWords.publish(),
       lists: this.#listWords.publish(),
-      blocks: this.#blockWords.publish(),
       words: this.#heap.publish(),
     }
     const explain = (step: TierDecision, trace: Trace) => this.#explain(step, tables, trace)
@@ -202,7 +210,7 @@ class PolicyTier implements IncrementalTier {
     const isSameRules = former !== undefined && blocks.every((block, i) => sameWords(former.blocks[i], block))
     this.#entries[number] = entry
     if (isSameSubject && isSameOrder && isSameRules) return
-    if (!isSameRules) this.#storeBlocks(number, former, entry)
+    if (!isSameRules) this.#freeBlocks(number, former)
     this.#changed.add(number)
     if (!isSameOrder) this.#moved.add(number)
     if (!isSameSubject) this.#resubjected.add(number)
@@ -214,14 +222,13 @@ class PolicyTier implements IncrementalTier {
     const inScope = this.#byNamespace.get(scope)
     if (inScope) inScope.add(number)
     else this.#byNamespace.set(scope, new Set([number]))
-    this.#blockWords.ensure((number + 1) * 2)
   }
 
   #delete(policy: Policy): void {
     const key = keyOf(policy)
     const number = this.#numbers.get(key)
     if (number === undefined) return
-    this.#storeBlocks(number, this.#entries[number], undefined)
+    this.#freeBlocks(number, this.#entries[number])
     this.#changed.add(number)
     this.#moved.add(number)
     this.#numbers.delete(key)
@@ -231,13 +238,20 @@ class PolicyTier implements IncrementalTier {
     this.#freeNumbers.push(number)
   }
 
-  #storeBlocks(number: number, former: Entry | undefined, entry: Entry | undefined): void {
+  /** What refers to the former blocks is built again before anybody reads it. */
+  #freeBlocks(number: number, former: Entry | undefined): void {
     for (const direction of [EGRESS, INGRESS]) {
       const at = number * 2 + direction
-      this.#heap.free(this.#blockWords.get(at), former?.blocks[direction]?.length ?? 0)
-      const block = entry?.blocks[direction]
-      this.#blockWords.set(at, block ? this.#heap.store(block) : 0)
+      this.#heap.free(this.#blocks[at] ?? 0, former?.blocks[direction]?.length ?? 0)
+      this.#blocks[at] = 0
     }
+  }
+
+  /** Where the policy's block stands, for indices; short lists have copies of the rules. */
+  #blockOf(number: number, direction: number): number {
+    const at = number * 2 + direction
+    this.#blocks[at] ||= this.#heap.store(this.#entries[number]!.blocks[direction]!)
+    return this.#blocks[at]
   }
 
   /** The identities that a policy may select at all. */
@@ -318,19 +332,26 @@ class PolicyTier implements IncrementalTier {
   #storeList(selection: Selection, policies: readonly number[], direction: number): number {
     if (policies.length === 0) return 0
     const size = policies.reduce((sum, policy) => sum + this.#entries[policy]!.sizes[direction]!, 0)
-    const words =
-      size < INDEX_FROM
-        ? [policies.length, ...policies]
-        : [
-            INDEXED,
-            ...buildRuleIndex(
-              this.#heap,
-              policies.map((policy) => this.#blockWords.get(policy * 2 + direction)),
-            ),
-          ]
+    const words = size < INDEX_FROM ? this.#copyRules(policies, direction) : this.#index(policies, direction)
     const at = this.#heap.store(words)
     selection.owned.push({ at, length: words.length })
     return at
+  }
+
+  /** In one piece, so that deciding reads one place. */
+  #copyRules(policies: readonly number[], direction: number): number[] {
+    const words = [0]
+    for (const policy of policies) {
+      const block = this.#entries[policy]!.blocks[direction]!
+      words[0]! += block[BLOCK_RULES]!
+      for (let at = BLOCK_HEADER; at < block.length; at++) words.push(block[at]!)
+    }
+    return words
+  }
+
+  #index(policies: readonly number[], direction: number): number[] {
+    const blocks = policies.map((policy) => this.#blockOf(policy, direction))
+    return [INDEXED, ...buildRuleIndex(this.#heap, blocks)]
   }
 
   #explain(decision: TierDecision, tables: IdentityTables, trace: Trace): void {
@@ -340,7 +361,7 @@ class PolicyTier implements IncrementalTier {
         ...decision,
         tier: this.#rules,
         policies: this.#policiesOf(direction, flow),
-        ...(rule !== 0 && { decided: this.#locate(rule, direction, flow) }),
+        ...(rule !== 0 && { decided: this.#locate(rule) }),
         world: this.#world,
         identities: this.#identities,
         tables,
@@ -358,16 +379,9 @@ class PolicyTier implements IncrementalTier {
   }
 
   /** Whose rule starts there. */
-  #locate(rule: number, direction: Direction, flow: Flow): { policy: Policy; rule: number } {
-    const index = this.#heap.get(rule + RULE_INDEX)
-    const subject = direction === 'egress' ? flow.sourceIdentity : flow.destinationIdentity
-    const column = direction === 'egress' ? EGRESS : INGRESS
-    for (const policy of this.#selectionOf[subject]!.policies) {
-      const block = this.#blockWords.get(policy * 2 + column)
-      const { policy: meant, blocks } = this.#entries[policy]!
-      if (rule > block && rule < block + (blocks[column]?.length ?? 0)) return { policy: meant, rule: index }
-    }
-    throw new Error(`no policy has the rule at ${rule}`)
+  #locate(rule: number): { policy: Policy; rule: number } {
+    const { policy } = this.#entries[this.#heap.get(rule + RULE_POLICY)]!
+    return { policy, rule: this.#heap.get(rule + RULE_INDEX) }
   }
 }
 

@@ -1,4 +1,5 @@
 import { type Address, isIPv4 } from './address.ts'
+import { endOfTerms, firstTerm } from './facts.ts'
 import type { Flow } from './flow.ts'
 import type { IdentityTables } from './identity.ts'
 import type { RuleMatcher } from './rule-matcher.ts'
@@ -23,17 +24,24 @@ import type { Words } from './twin-words.ts'
 /**
  * Finds the first rule that matches among many without looking at all of them. Every peer of every rule is filed under
  * one thing that whoever it matches must have: a term, an address prefix, or nothing; together with the port where the
- * rule names a single one. A flow asks for each thing that it has. What is found is checked in full, so equal hashes of
+ * rule names single ones. A flow asks for each thing that it has. What is found is checked in full, so equal hashes of
  * different things do no harm.
  *
- *     index:      how many slots (a power of two), how many prefixes, whether nodes are filed, the prefixes, the slots
- *     slot:       hash (0: free), where its candidates start, counted from the index
+ *     index:      the header, the filter, the prefixes, the slots, the candidates
+ *     filter:     a bit for each thing that is filed, by its last bits: of most other things it says that they are not
+ *     slot:       hash, where its candidates start, counted from the index (0: free)
  *     candidates: how many, (rule's place in the order, rule, peer or ANY) each, in that order
  */
-const INDEX_SLOTS = 0
-const INDEX_PREFIXES = 1
-const INDEX_NODES = 2
-const INDEX_HEADER = 3
+const SLOTS = 0
+const PREFIXES = 1
+const FILTER_WORDS = 2
+/** A bit for each single port, by its last five bits. */
+const PORT_FILTER = 3
+/** 1 where rules are filed for any port. */
+const HAS_ANY_PORT = 4
+/** 1 where peers are nodes. */
+const HAS_NODES = 5
+const HEADER = 6
 const CANDIDATE_WORDS = 3
 
 /** What a peer is filed under, apart from terms (1 and more). */
@@ -57,71 +65,114 @@ export function sizeOfBlock(block: ArrayLike<number>): number {
   return size
 }
 
-/** @param blocks where blocks of rules start in `words`, the first to be asked first */
-export function buildRuleIndex(words: { get(at: number): number }, blocks: readonly number[]): number[] {
-  const entries = new Map<number, number[]>()
-  const prefixes = new Set<number>()
-  let hasNodes = false
-  let order = 0
-  const file = (thing: number, ports: readonly number[], rule: number, peer: number) => {
+/** Words that can be read one by one. */
+interface Readable {
+  get(at: number): number
+}
+
+/** What is filed in an index, while it is made. */
+class Filing {
+  readonly things = new Set<number>()
+  readonly ports = new Set<number>()
+  readonly prefixes = new Set<number>()
+  readonly candidates = new Map<number, number[]>()
+  hasNodes = false
+
+  add(thing: number, ports: readonly number[], candidate: readonly [order: number, rule: number, peer: number]): void {
+    this.things.add(thing)
     for (const port of ports) {
+      this.ports.add(port)
       const hash = hashOf(thing, port)
-      const candidates = entries.get(hash)
-      if (candidates) candidates.push(order, rule, peer)
-      else entries.set(hash, [order, rule, peer])
+      const known = this.candidates.get(hash)
+      if (known) known.push(...candidate)
+      else this.candidates.set(hash, [...candidate])
     }
   }
+
+  toWords(): number[] {
+    let slots = 8
+    while (slots < this.candidates.size * 2) slots *= 2
+    let filterWords = 8
+    while (filterWords * 8 < this.things.size) filterWords *= 2
+    const filter = new Array<number>(filterWords).fill(0)
+    for (const thing of this.things) filter[(thing >>> 5) & (filterWords - 1)]! |= 1 << (thing & 31)
+    let portFilter = 0
+    for (const port of this.ports) if (port !== NO_PORT) portFilter |= 1 << (port & 31)
+    const hasAnyPort = this.ports.has(NO_PORT) ? 1 : 0
+    const words = [slots, this.prefixes.size, filterWords, portFilter, hasAnyPort, this.hasNodes ? 1 : 0]
+    words.push(...filter, ...this.prefixes)
+    return this.#addSlots(words, slots)
+  }
+
+  #addSlots(words: number[], slots: number): number[] {
+    const first = words.length
+    for (let i = 0; i < slots * 2; i++) words.push(0)
+    for (const [hash, found] of this.candidates) {
+      let slot = hash & (slots - 1)
+      while (words[first + slot * 2 + 1] !== 0) slot = (slot + 1) & (slots - 1)
+      words[first + slot * 2] = hash
+      words[first + slot * 2 + 1] = words.length
+      words.push(found.length / CANDIDATE_WORDS)
+      for (const word of found) words.push(word)
+    }
+    return words
+  }
+}
+
+/** @param blocks where blocks of rules start in `words`, the first to be asked first */
+export function buildRuleIndex(words: Readable, blocks: readonly number[]): number[] {
+  const filing = new Filing()
+  // Where an earlier rule has the same ports and the same peer, a later one is never the first to match.
+  const known = new Set<string>()
+  let order = 0
   for (const block of blocks) {
     let rule = block + BLOCK_HEADER
     for (let left = words.get(block + BLOCK_RULES); left > 0; left--, order++) {
-      const portCount = words.get(rule + RULE_PORTS)
-      const start = rule + RULE_HEADER + Math.max(0, portCount) * PORT_WORDS
-      const peerCount = words.get(start)
-      const ports = portsToFile(words, rule, Math.max(1, peerCount))
-      if (peerCount === ANY) file(EVERYBODY, ports, rule, ANY)
+      const start = rule + RULE_HEADER + Math.max(0, words.get(rule + RULE_PORTS)) * PORT_WORDS
+      const peers = words.get(start)
+      const portText = textOf(words, rule + RULE_PORTS, start)
+      const ports = portsToFile(words, rule, Math.max(1, peers))
+      const isNew = (peerText: string) => known.size !== known.add(`${portText} ${peerText}`).size
+      if (peers === ANY && isNew('')) filing.add(EVERYBODY, ports, [order, rule, ANY])
       let peer = start + 1
-      for (let i = 0; i < peerCount; i++) {
-        const type = words.get(peer + PEER_TYPE)
-        if (type === PEER_BLOCK || type === PEER_OUTSIDE_BLOCK) {
-          prefixes.add(words.get(peer + PEER_HEADER))
-          file(blockThing(words, peer + PEER_HEADER), ports, rule, peer)
-        } else {
-          if (type === PEER_NODES) hasNodes = true
-          const terms = rarestTerms(words, peer + PEER_HEADER)
-          for (const term of terms ?? [type === PEER_NODES ? EVERY_NODE : EVERY_WORKLOAD]) file(term, ports, rule, peer)
-        }
-        peer += words.get(peer + PEER_LENGTH)
+      for (let i = 0; i < peers; i++) {
+        const end = peer + words.get(peer + PEER_LENGTH)
+        if (isNew(textOf(words, peer, end))) filePeer(filing, words, peer, ports, [order, rule, peer])
+        peer = end
       }
       rule += words.get(rule + RULE_LENGTH)
     }
   }
-  return layOut(entries, [...prefixes], hasNodes)
+  return filing.toWords()
 }
 
-function layOut(
-  entries: ReadonlyMap<number, readonly number[]>,
-  prefixes: readonly number[],
-  hasNodes: boolean,
-): number[] {
-  let slots = 8
-  while (slots < entries.size * 2) slots *= 2
-  const table = new Array<number>(slots * 2).fill(0)
-  const index = [slots, prefixes.length, hasNodes ? 1 : 0, ...prefixes]
-  const candidatesStart = index.length + table.length
-  const candidates: number[] = []
-  for (const [hash, found] of entries) {
-    let slot = hash & (slots - 1)
-    while (table[slot * 2 + 1] !== 0) slot = (slot + 1) & (slots - 1)
-    table[slot * 2] = hash
-    table[slot * 2 + 1] = candidatesStart + candidates.length
-    candidates.push(found.length / CANDIDATE_WORDS)
-    for (const word of found) candidates.push(word)
+function filePeer(
+  filing: Filing,
+  words: Readable,
+  peer: number,
+  ports: readonly number[],
+  candidate: readonly [number, number, number],
+): void {
+  const type = words.get(peer + PEER_TYPE)
+  const body = peer + PEER_HEADER
+  if (type === PEER_BLOCK || type === PEER_OUTSIDE_BLOCK) {
+    filing.prefixes.add(words.get(body))
+    filing.add(blockThing(words, body), ports, candidate)
+    return
   }
-  return [...index, ...table, ...candidates]
+  if (type === PEER_NODES) filing.hasNodes = true
+  const things = rarestTerms(words, body) ?? [type === PEER_NODES ? EVERY_NODE : EVERY_WORKLOAD]
+  for (const thing of things) filing.add(thing, ports, candidate)
+}
+
+function textOf(words: Readable, from: number, to: number): string {
+  let text = ''
+  for (let at = from; at < to; at++) text += `${words.get(at)},`
+  return text
 }
 
 /** The single ports under which a rule is filed; NO_PORT alone where it has others too. */
-function portsToFile(words: { get(at: number): number }, rule: number, peers: number): number[] {
+function portsToFile(words: Readable, rule: number, peers: number): number[] {
   const count = words.get(rule + RULE_PORTS)
   if (count === ANY || count * peers > MOST_ENTRIES) return [NO_PORT]
   const ports = new Set<number>()
@@ -135,7 +186,7 @@ function portsToFile(words: { get(at: number): number }, rule: number, peers: nu
 }
 
 /** The terms of a clause of which one must hold; the clause with the fewest of them. */
-function rarestTerms(words: { get(at: number): number }, clauses: number): number[] | undefined {
+function rarestTerms(words: Readable, clauses: number): number[] | undefined {
   let fewest: number[] | undefined
   let at = clauses + 1
   for (let left = words.get(clauses); left > 0; left--) {
@@ -149,7 +200,7 @@ function rarestTerms(words: { get(at: number): number }, clauses: number): numbe
   return fewest
 }
 
-function blockThing(words: { get(at: number): number }, at: number): number {
+function blockThing(words: Readable, at: number): number {
   return addressThing(words.get(at), words.get(at + 1), words.get(at + 2), words.get(at + 3), words.get(at + 4))
 }
 
@@ -186,7 +237,13 @@ export class RuleFinder {
   readonly #lists: Words
   readonly #matcher: RuleMatcher
   #index = 0
+  #filter = 0
+  #filterMask = 0
+  #slots = 0
+  #slotMask = 0
+  /** The flow's, or NO_PORT where no rule is filed under it. */
   #port = NO_PORT
+  #hasAnyPort = false
   /** The best so far: its place in the order, and where it starts (0: none). */
   #order = 0
   #rule = 0
@@ -201,7 +258,15 @@ export class RuleFinder {
   find(index: number, { packet }: Flow): number {
     const words = this.#words
     this.#index = index
-    this.#port = portKey(packet.protocol, packet.destination.port)
+    this.#filter = index + HEADER
+    this.#filterMask = words[index + FILTER_WORDS]! - 1
+    const prefixes = this.#filter + words[index + FILTER_WORDS]!
+    const slots = prefixes + words[index + PREFIXES]!
+    this.#slots = slots
+    this.#slotMask = words[index + SLOTS]! - 1
+    const port = portKey(packet.protocol, packet.destination.port)
+    this.#port = (words[index + PORT_FILTER]! & (1 << (port & 31))) === 0 ? NO_PORT : port
+    this.#hasAnyPort = words[index + HAS_ANY_PORT] === 1
     this.#order = 0x7fffffff
     this.#rule = 0
     this.#ask(EVERYBODY)
@@ -210,13 +275,11 @@ export class RuleFinder {
       this.#ask(EVERY_WORKLOAD)
       this.#askTerms(facts)
     }
-    if (words[index + INDEX_NODES] === 1) {
+    if (words[index + HAS_NODES] === 1) {
       this.#askNode(this.#matcher.hostNodeFacts())
       this.#askNode(this.#matcher.addressNodeFacts())
     }
-    const prefixes = index + INDEX_HEADER
-    const end = prefixes + words[index + INDEX_PREFIXES]!
-    for (let at = prefixes; at < end; at++) this.#askPrefix(words[at]!, this.#matcher.address)
+    for (let at = prefixes; at < slots; at++) this.#askPrefix(words[at]!, this.#matcher.address)
     return this.#rule
   }
 
@@ -228,8 +291,8 @@ export class RuleFinder {
 
   #askTerms(facts: number): void {
     const lists = this.#lists
-    const end = facts + lists[facts]!
-    for (let at = facts + 1; at <= end; at++) this.#ask(lists[at]!)
+    const end = endOfTerms(lists, facts)
+    for (let at = firstTerm(facts); at < end; at++) this.#ask(lists[at]!)
   }
 
   #askPrefix(prefix: number, address: Address): void {
@@ -247,18 +310,20 @@ export class RuleFinder {
   }
 
   #ask(thing: number): void {
-    this.#askFor(hashOf(thing, this.#port))
-    this.#askFor(hashOf(thing, NO_PORT))
+    const bits = this.#words[this.#filter + ((thing >>> 5) & this.#filterMask)]!
+    if ((bits & (1 << (thing & 31))) === 0) return
+    if (this.#port !== NO_PORT) this.#askFor(hashOf(thing, this.#port))
+    if (this.#hasAnyPort) this.#askFor(hashOf(thing, NO_PORT))
   }
 
   #askFor(hash: number): void {
     const words = this.#words
-    const mask = words[this.#index + INDEX_SLOTS]! - 1
-    const slots = this.#index + INDEX_HEADER + words[this.#index + INDEX_PREFIXES]!
+    const mask = this.#slotMask
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const start = words[slots + slot * 2 + 1]!
+      const at = this.#slots + slot * 2
+      const start = words[at + 1]!
       if (start === 0) return
-      if (words[slots + slot * 2] !== hash) continue
+      if (words[at] !== hash) continue
       this.#check(this.#index + start)
       return
     }

@@ -1,5 +1,6 @@
 import { type Address, isIPv4, matchesPrefix } from './address.ts'
 import { OUTSIDE } from './address-map.ts'
+import { endOfTerms, hasTerm } from './facts.ts'
 import type { Flow } from './flow.ts'
 import { addressNodeOfDestination, hostNodeOfDestination, type IdentityTables, NO_NODE } from './identity.ts'
 import { ANY_PROTOCOL } from './policy.ts'
@@ -34,8 +35,6 @@ export class RuleMatcher {
   #peer = OUTSIDE
   /** Start of the other end's facts; 0 outside. */
   #facts = 0
-  /** Start of the named ports of the destination; 0 outside. */
-  #ports = 0
 
   constructor(words: Words, tables: IdentityTables) {
     this.#words = words
@@ -49,7 +48,6 @@ export class RuleMatcher {
     this.#hasAddress = flow.hasSourceAddress
     this.#peer = flow.sourceWorkload
     this.#facts = this.#factsOf(flow.sourceIdentity)
-    this.#ports = this.#portsOf(flow.destinationIdentity)
   }
 
   /** From now on it is asked about this flow's destination, as the source's policies see it. */
@@ -59,7 +57,6 @@ export class RuleMatcher {
     this.#hasAddress = flow.hasDestinationAddress
     this.#peer = flow.destinationWorkload
     this.#facts = this.#factsOf(flow.destinationIdentity)
-    this.#ports = this.#portsOf(flow.destinationIdentity)
   }
 
   get address(): Address {
@@ -147,28 +144,24 @@ export class RuleMatcher {
   /** Whether all clauses hold for these facts. */
   #holds(clauses: number, facts: number): boolean {
     const words = this.#words
+    const { lists } = this.#tables
     let at = clauses + 1
     for (let left = words[clauses]!; left > 0; left--) {
       const count = words[at + 1]!
       let holds = false
-      for (let term = at + 2; term < at + 2 + count && !holds; term++) holds = this.#hasTerm(facts, words[term]!)
+      for (let term = at + 2; term < at + 2 + count && !holds; term++) holds = hasTerm(lists, facts, words[term]!)
       if (holds !== (words[at] === 1)) return false
       at += 2 + count
     }
     return true
   }
 
-  #hasTerm(facts: number, term: number): boolean {
-    const { lists } = this.#tables
-    const end = facts + lists[facts]!
-    for (let at = facts + 1; at <= end; at++) if (lists[at] === term) return true
-    return false
-  }
-
+  /** Whether the destination gives this port this name. */
   #hasPort(name: number, protocol: number, port: number): boolean {
-    const start = this.#ports
-    if (start === 0) return false
+    const facts = this.#factsOf(this.#flow.destinationIdentity)
+    if (facts === 0) return false
     const { lists } = this.#tables
+    const start = endOfTerms(lists, facts)
     const end = start + 1 + lists[start]! * 3
     for (let at = start + 1; at < end; at += 3) {
       if (lists[at] === name && lists[at + 1] === protocol && lists[at + 2] === port) return true
@@ -193,11 +186,5 @@ export class RuleMatcher {
 
   #factsOf(identity: number): number {
     return identity === OUTSIDE ? 0 : this.#tables.facts[identity]!
-  }
-
-  #portsOf(identity: number): number {
-    if (identity === OUTSIDE) return 0
-    const facts = this.#tables.facts[identity]!
-    return facts + 1 + this.#tables.lists[facts]!
   }
 }

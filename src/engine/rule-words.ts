@@ -5,23 +5,23 @@ import type { Terms } from './terms.ts'
 /**
  * Rules as words, so that deciding reads numbers only. The rules of a policy for one direction are a block:
  *
- *     block: policy, how many rules, the rules
- *     rule:  length in words, index in the policy, action, how many ports (ANY: no restriction), the ports,
- *            how many peers (ANY: no restriction), the peers
+ *     block: how many rules, the rules
+ *     rule:  length in words, number of the policy, index in the policy, action, how many ports (ANY: no restriction),
+ *            the ports, how many peers (ANY: no restriction), the peers
  *     port:  protocol, first, last, number of its name or NO_NAME
  *     peer:  type, length in words, and then
  *            WORKLOADS, NODES: how many clauses, the clauses (see `Terms`)
  *            BLOCK, OUTSIDE_BLOCK: prefix, address, how many exceptions, (prefix, address) each
  */
-export const BLOCK_POLICY = 0
-export const BLOCK_RULES = 1
-export const BLOCK_HEADER = 2
+export const BLOCK_RULES = 0
+export const BLOCK_HEADER = 1
 
 export const RULE_LENGTH = 0
-export const RULE_INDEX = 1
-export const RULE_ACTION = 2
-export const RULE_PORTS = 3
-export const RULE_HEADER = 4
+export const RULE_POLICY = 1
+export const RULE_INDEX = 2
+export const RULE_ACTION = 3
+export const RULE_PORTS = 4
+export const RULE_HEADER = 5
 
 export const PORT_WORDS = 4
 export const PEER_TYPE = 0
@@ -62,11 +62,11 @@ export function encodeRules(
   rules: readonly Rule[],
   context: RuleContext,
 ): number[] {
-  const words = [policy, 0]
+  const words = [0]
   for (const [index, rule] of rules.entries()) {
     for (const { ports, peers } of tier === 'NetworkPolicy' ? [rule] : splitByPorts(rule)) {
       const start = words.length
-      words.push(0, index, actions[rule.action])
+      words.push(0, policy, index, actions[rule.action])
       encodePorts(ports, words, context)
       encodePeers(peers, namespace, words, context)
       words[start + RULE_LENGTH] = words.length - start

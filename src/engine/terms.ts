@@ -12,13 +12,24 @@ export interface Term {
   readonly number: number
 }
 
+/** The terms about one key: that it is there, and each value that it may have. */
+interface KeyTerms {
+  number: number | undefined
+  readonly values: Map<string, number>
+}
+
 /**
  * The facts about labels that selectors ask for, numbered from 1: "has key" and "has key with this value", of a workload,
  * its namespace or a node. What is to be selected is a set of terms; a selector is a conjunction of clauses over them. A
  * label that no selector mentions is no term. Terms are never forgotten: there are as many as policies ever mentioned.
  */
 export class Terms {
-  readonly #numbers = new Map<string, number>()
+  readonly #keys: Record<TermScope, Map<string, KeyTerms>> = {
+    workload: new Map(),
+    namespace: new Map(),
+    node: new Map(),
+  }
+  #count = 0
   #fresh: Term[] = []
 
   /**
@@ -40,10 +51,11 @@ export class Terms {
   /** The terms that hold for these labels, appended to `terms`. */
   collect(scope: TermScope, labels: Labels, terms: number[]): void {
     for (const [key, value] of labels) {
-      const has = this.#numbers.get(termName(scope, key))
-      if (has !== undefined) terms.push(has)
-      const hasValue = this.#numbers.get(termName(scope, key, value))
-      if (hasValue !== undefined) terms.push(hasValue)
+      const known = this.#keys[scope].get(key)
+      if (!known) continue
+      if (known.number !== undefined) terms.push(known.number)
+      const number = known.values.get(value)
+      if (number !== undefined) terms.push(number)
     }
   }
 
@@ -55,11 +67,16 @@ export class Terms {
   }
 
   #number(scope: TermScope, key: string, value: string | undefined): number {
-    const name = termName(scope, key, value)
-    const known = this.#numbers.get(name)
-    if (known !== undefined) return known
-    const number = this.#numbers.size + 1
-    this.#numbers.set(name, number)
+    let known = this.#keys[scope].get(key)
+    if (!known) {
+      known = { number: undefined, values: new Map() }
+      this.#keys[scope].set(key, known)
+    }
+    const existing = value === undefined ? known.number : known.values.get(value)
+    if (existing !== undefined) return existing
+    const number = ++this.#count
+    if (value === undefined) known.number = number
+    else known.values.set(value, number)
     this.#fresh.push({ scope, key, value, number })
     return number
   }
@@ -69,9 +86,4 @@ export class Terms {
 export function holds({ key, value }: Term, labels: Labels): boolean {
   const held = labels.get(key)
   return held !== undefined && (value === undefined || value === held)
-}
-
-/** A label's key holds no `=`. */
-function termName(scope: TermScope, key: string, value?: string): string {
-  return value === undefined ? `${scope} ${key}` : `${scope} ${key}=${value}`
 }

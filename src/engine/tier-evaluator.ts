@@ -4,7 +4,7 @@ import type { IdentityTables } from './identity.ts'
 import type { TierName } from './policy.ts'
 import { RuleFinder } from './rule-index.ts'
 import { RuleMatcher } from './rule-matcher.ts'
-import { ACCEPT, BLOCK_HEADER, BLOCK_RULES, DENY, RULE_ACTION, RULE_LENGTH } from './rule-words.ts'
+import { ACCEPT, DENY, RULE_ACTION, RULE_LENGTH } from './rule-words.ts'
 import type { Words } from './twin-words.ts'
 
 /** What a tier decides by; see `PolicyTier`, which writes it. */
@@ -13,9 +13,7 @@ export interface PolicyTierTables extends TierTables {
   readonly selections: Words
   /** Per selection, LIST_COLUMNS words: where the list of its policies starts in `words`; 0 where none has rules there. */
   readonly lists: Words
-  /** Per policy, where its blocks of egress and of ingress rules start in `words`; 0 for none. */
-  readonly blocks: Words
-  /** Lists (how many policies, their numbers; or INDEXED and an index), and blocks of rules. */
+  /** Lists: how many rules, the rules (see rule-words.ts); or INDEXED and an index over rules elsewhere. */
   readonly words: Words
 }
 
@@ -24,7 +22,7 @@ export const LIST_COLUMNS = 4
 export const AUDITED_COLUMN = 2
 /** In place of a list's length: an index over its rules follows. */
 export const INDEXED = -1
-/** The columns of `blocks`, and the first ones of `lists`. */
+/** The first columns of `lists`. */
 export const EGRESS = 0
 export const INGRESS = 1
 
@@ -75,7 +73,7 @@ export class TierEvaluator implements PolicyEvaluator {
     const list = this.#listOf(flow.sourceIdentity, EGRESS, flow.includesAudited)
     if (list === 0) return trace ? this.#trace('egress', flow, 'next', 0, false, false, trace) : 'next'
     this.#matcher.takeEgress(flow)
-    const rule = this.#find(list, EGRESS, flow)
+    const rule = this.#find(list, flow)
     const verdict = this.#verdictOf(rule)
     // "Traffic to and from the node where a Pod is running is always allowed" (NetworkPolicy concept page).
     const isOwnNode = verdict === 'deny' && this.#rules.opensOwnNode && flow.isToOwnNode
@@ -87,7 +85,7 @@ export class TierEvaluator implements PolicyEvaluator {
     const list = this.#listOf(flow.destinationIdentity, INGRESS, flow.includesAudited)
     if (list === 0) return trace ? this.#trace('ingress', flow, 'next', 0, false, false, trace) : 'next'
     this.#matcher.takeIngress(flow)
-    const rule = this.#find(list, INGRESS, flow)
+    const rule = this.#find(list, flow)
     const verdict = this.#verdictOf(rule)
     return trace ? this.#trace('ingress', flow, verdict, rule, true, false, trace) : verdict
   }
@@ -99,17 +97,14 @@ export class TierEvaluator implements PolicyEvaluator {
   }
 
   /** Where the first rule starts that matches; 0 where none does. */
-  #find(list: number, direction: number, flow: Flow): number {
-    const { words, blocks } = this.#tables
+  #find(list: number, flow: Flow): number {
+    const { words } = this.#tables
     const count = words[list]!
     if (count === INDEXED) return this.#finder.find(list + 1, flow)
-    for (let at = list + 1; at <= list + count; at++) {
-      const block = blocks[words[at]! * 2 + direction]!
-      let rule = block + BLOCK_HEADER
-      for (let left = words[block + BLOCK_RULES]!; left > 0; left--) {
-        if (this.#matcher.matches(rule)) return rule
-        rule += words[rule + RULE_LENGTH]!
-      }
+    let rule = list + 1
+    for (let left = count; left > 0; left--) {
+      if (this.#matcher.matches(rule)) return rule
+      rule += words[rule + RULE_LENGTH]!
     }
     return 0
   }

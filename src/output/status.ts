@@ -30,6 +30,7 @@ export function formatStatus(status: FirewallStatus): string {
     ['mode', status.mode],
     ['this machine', place],
     ['policies', `${status.policies}, generation ${status.generation}`],
+    ['pipeline', status.pipeline.join(', ')],
     [
       'workloads',
       `${workloads.known} known, ${workloads.selected} selected by policies, ${workloads.protected} protected here (${status.subjects} addresses)`,

@@ -1,23 +1,7 @@
 import { type Document, isMap, isScalar, isSeq, LineCounter, parseAllDocuments, type Node as YamlNode } from 'yaml'
 import { type ConnectivityTest, readConnectivityTest } from '../connectivity-test.ts'
 import type { PolicyObject } from '../engine/index.ts'
-import {
-  clusterPolicyApis,
-  InvalidObject,
-  ObjectReader,
-  type PodTemplateKind,
-  readAdminNetworkPolicy,
-  readBaselineAdminNetworkPolicy,
-  readClusterNetworkPolicy,
-  readDomainName,
-  readHostEndpoint,
-  readNamespace,
-  readNetworkPolicy,
-  readNetworkSet,
-  readNode,
-  readPod,
-  readPodTemplate,
-} from '../engine/index.ts'
+import { InvalidObject, ObjectReader, readObject } from '../engine/index.ts'
 import type { ObjectPath } from '../engine/object-reader.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
@@ -70,7 +54,7 @@ export function readManifest(text: string, path: string): Manifest {
     for (const { value, path } of itemsOf(toPlain(document, file, lines, problems))) {
       const place = (at: ObjectPath) => `${file}:${lineOf(document, [...path, ...at], lines)}`
       try {
-        const reading = readObject(value)
+        const reading = read(value)
         const line = (at: ObjectPath) => lineOf(document, [...path, ...at], lines)
         if ('note' in reading) notes.push(`${place([])}: ${reading.note}`)
         else if ('object' in reading) objects.push(locate(reading.object, file, line([])))
@@ -129,59 +113,14 @@ function itemsOf(value: unknown): { value: unknown; path: ObjectPath }[] {
   return [{ value, path: [] }]
 }
 
-function readObject(value: unknown): Reading {
+function read(value: unknown): Reading {
   const object = new ObjectReader(value)
   const field = object.fields()
-  const apiVersion = field('apiVersion').string()
-  const kind = field('kind').string()
-  switch (`${apiVersion} ${kind}`) {
-    case 'v1 Pod':
-      return { object: readPod(object) }
-    case 'v1 ReplicationController':
-    case 'apps/v1 Deployment':
-    case 'apps/v1 StatefulSet':
-    case 'apps/v1 DaemonSet':
-    case 'apps/v1 ReplicaSet':
-    case 'batch/v1 Job':
-    case 'batch/v1 CronJob':
-      return { object: readPodTemplate(object, kind as PodTemplateKind) }
-    case 'v1 Namespace':
-      return { object: readNamespace(object) }
-    case 'v1 Node':
-      return { object: readNode(object) }
-    case 'networking.k8s.io/v1 NetworkPolicy':
-      return { object: readNetworkPolicy(object) }
-    case 'policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy':
-    case 'policy.networking.k8s.io/v1beta1 ClusterNetworkPolicy':
-      return { object: readClusterNetworkPolicy(object) }
-    case 'policy.networking.k8s.io/v1alpha1 AdminNetworkPolicy':
-      return { object: readAdminNetworkPolicy(object) }
-    case 'policy.networking.k8s.io/v1alpha1 BaselineAdminNetworkPolicy':
-      return { object: readBaselineAdminNetworkPolicy(object) }
-    case 'knp.dev/v1alpha1 DomainName':
-      return { object: readDomainName(object) }
-    case 'knp.dev/v1alpha1 HostEndpoint':
-      return { object: readHostEndpoint(object) }
-    case 'knp.dev/v1alpha1 NetworkSet':
-      return { object: readNetworkSet(object) }
-    case `${TEST_VERSION} ConnectivityTest`:
-      return { test: readConnectivityTest(object) }
-  }
-  const group = apiVersion.split('/')[0]!
-  // What promises protection is never left out quietly.
-  if (kind.toLowerCase() === 'networkpolicy' && ['v1', 'extensions', 'networking.k8s.io'].includes(group)) {
-    if (kind !== 'NetworkPolicy') field('kind').fail(`unknown kind ${kind}; write NetworkPolicy`)
-    field('apiVersion').fail(`"${apiVersion}" has no NetworkPolicy (any more); write networking.k8s.io/v1`)
-  }
-  if (group === 'networking.k8s.io' && kind.endsWith('Policy')) field('kind').fail(`unknown kind ${kind}`)
-  if (group === 'policy.networking.k8s.io') {
-    const known = clusterPolicyApis.map(({ kind, versions }) => `${kind} (${versions.join(', ')})`).join(', ')
-    field('kind').fail(`${kind} (${apiVersion}) is not enforced by this version of knp; known: ${known}`)
-  }
-  if (group === 'knp.dev') {
-    field('kind').fail(`${kind} (${apiVersion}) is not enforced by this version of knp`)
-  }
-  return { note: `${objectName(value)}not a kind that policies refer to; left out` }
+  const kind = field('kind')
+  if (field('apiVersion').value === TEST_VERSION && kind.value === 'ConnectivityTest')
+    return { test: readConnectivityTest(object) }
+  const read = readObject(value)
+  return read ? { object: read } : { note: `${objectName(value)}not a kind that policies refer to; left out` }
 }
 
 /** `NetworkPolicy shop/db: ` as far as it can be told; empty where it cannot. */

@@ -57,6 +57,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
       inbound: [{ protocol: 'tcp', port: 2222 }],
       outbound: [{ protocol: 'udp', port: 53, to: ['10.0.0.53/32'] }],
     },
+    evaluators: [],
   })
 })
 

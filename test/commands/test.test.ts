@@ -40,6 +40,23 @@ async function folderOf(t: Test, files: Readonly<Record<string, string>>) {
   return { path, knp }
 }
 
+t.test('a long answer comes whole through a pipe, whatever the exit status', async (t) => {
+  const many = (check: string) => world + testLine('many', ...Array.from({ length: 2000 }, () => check))
+  const { knp } = await folderOf(t, {
+    'passing.yaml': many('from: shop/web, to: shop/db, port: 5432, expect: allow'),
+    'failing.yaml': many('from: shop/web, to: shop/db, port: 80, expect: allow'),
+  })
+  for (const [file, code, counts] of [
+    ['passing.yaml', 0, { passed: 2000, failed: 0 }],
+    ['failing.yaml', 1, { passed: 0, failed: 2000 }],
+  ] as const) {
+    const answer = await knp(file, '--json')
+    t.equal(answer.code, code)
+    t.ok(answer.stdout.length > 300_000, `${answer.stdout.length} characters, more than a pipe holds`)
+    t.match(JSON.parse(answer.stdout), counts)
+  }
+})
+
 t.test('worlds', async (t) => {
   const { path, knp } = await folderOf(t, {
     'a/world.yaml': world,

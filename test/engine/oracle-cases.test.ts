@@ -20,6 +20,13 @@ const egress = (action: string, to: string, more = '') => `egress: [{action: ${a
 const ingress = (action: string, from: string, more = '') => `ingress: [{action: ${action}, from: ${from}${more}}]`
 const acceptTo = (peers: string, more = '') => [cluster('c', `${adminTier}, ${egress('Accept', peers, more)}`)]
 const denyTo = (peers: string, more = '') => [cluster('c', `${adminTier}, ${egress('Deny', peers, more)}`)]
+/** A host that calls the address of the pod `tool` its own; it is older. */
+const claimOnTool: PlainObject = {
+  apiVersion: 'knp.dev/v1alpha1',
+  kind: 'HostEndpoint',
+  metadata: { name: 'old', namespace: 'lab', labels: {}, creationTimestamp: '2026-01-01T00:00:00Z' },
+  spec: { node: 'n2', addresses: ['10.0.1.1'] },
+}
 const isolate = network('isolate', 'podSelector: {}, policyTypes: [Ingress, Egress]')
 const open = network(
   'open',
@@ -374,6 +381,11 @@ const peers: Case[] = [
       'web -> n3 tcp 80': 'deny: Admin egress c 0',
       'web -> container tcp 80': 'default',
     },
+  },
+  {
+    says: 'an address that a host claims and a younger pod owns is the pod’s, and no node’s',
+    policies: [...denyTo('[{nodes: {}}]'), claimOnTool],
+    answers: { 'web -> tool tcp 80': 'default', 'web -> box tcp 80': 'deny: Admin egress c 0' },
   },
   {
     says: 'domainNames match what a name resolves to, and no name below or above it',

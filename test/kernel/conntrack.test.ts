@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { sendPackets, sendTcp, sniff } from '../tools/raw.ts'
+import { until } from '../until.ts'
 import { icmpMessage, ipPacket, protocols, udpDatagram } from './packets.ts'
 import { networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
@@ -230,10 +231,4 @@ t.test('address translation', { skip }, async (t) => {
 async function nft(network: Network, lines: readonly string[]): Promise<void> {
   const { code, stderr } = await network.exec('router', ['nft', '-f', '-'], { input: `${lines.join('\n')}\n` })
   if (code !== 0) throw new Error(stderr)
-}
-
-/** Waits until it is so; for what no event tells. */
-async function until(isSo: () => Promise<boolean>, timeoutMs = 2000): Promise<void> {
-  const end = performance.now() + timeoutMs
-  while (!(await isSo()) && performance.now() < end);
 }

@@ -3,6 +3,7 @@ import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type HostSpec, type Network } from '../../src/lab/network.ts'
 import { type PingOutcome, ping, sendPackets, udpPacket } from '../tools/raw.ts'
+import { until } from '../until.ts'
 import { hostEndpoint, networkPolicy, networkSet, type Policies, Product, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1']
@@ -547,9 +548,4 @@ function counterListing(table: string, counter: string): string[] {
 
 function packetsOf(listing: string): number {
   return Number(/packets (\d+)/.exec(listing)?.[1])
-}
-
-async function until(isSo: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 5000
-  while (!(await isSo())) if (performance.now() > deadline) throw new Error('it did not come about')
 }

@@ -3,6 +3,7 @@ import t from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork } from '../../src/lab/network.ts'
 import { ping, sendPackets, sniff } from '../tools/raw.ts'
+import { until } from '../until.ts'
 import { icmpMessage, ipPacket, protocols, udpDatagram } from './packets.ts'
 import { networkPolicy, Product, pod, policies, skip } from './product.ts'
 
@@ -92,6 +93,11 @@ for (const place of places) {
       for (const packet of passing) {
         t.ok(await sniffer.find((seen) => isSame(seen, packet)), `${nameOf(packet)} arrives`)
       }
+      const decided = async () => {
+        const after = (await product.status()).counters
+        return { queued: after.queued - before.queued, denied: after.denied - before.denied }
+      }
+      await until(async () => (await decided()).denied >= stopped.length)
       for (const packet of stopped) {
         t.notOk(
           sniffer.packets.some((seen) => isSame(seen, packet)),
@@ -99,11 +105,7 @@ for (const place of places) {
         )
       }
       await sniffer.stop()
-      const after = (await product.status()).counters
-      t.same(
-        { queued: after.queued - before.queued, denied: after.denied - before.denied },
-        { queued: stopped.length, denied: stopped.length },
-      )
+      t.same(await decided(), { queued: stopped.length, denied: stopped.length })
     })
   })
 }

@@ -45,7 +45,7 @@ export class PacedFlows {
   readonly #watchers = new Set<() => void>()
   readonly #end: () => Promise<void>
 
-  /** Resolves when the first round was sent. */
+  /** Resolves when the first round was begun. */
   static async start(network: Network, host: string, pace: Pace): Promise<PacedFlows> {
     const argv = [process.execPath, '--no-warnings', script, JSON.stringify(pace)]
     const child = network.spawn(host, argv, { stdio: ['pipe', 'pipe', 'inherit'] })
@@ -63,9 +63,18 @@ export class PacedFlows {
     this.#end = end
   }
 
-  /** Waits until so many more rounds were sent whole. */
+  /** Waits until so many more rounds were begun. */
   async rounds(count: number): Promise<void> {
     for (let i = 0; i < count; i++) await this.#next()
+  }
+
+  /** Waits until the kernel has all packets of the rounds that were begun by a time. */
+  async sentUntil(atMs: number): Promise<void> {
+    await this.until(() => {
+      const rounds = [...this.#rounds.values()]
+      const isKnown = rounds.at(-1)!.begunAtMs > atMs
+      return isKnown && rounds.every(({ begunAtMs, sentAtMs }) => begunAtMs > atMs || sentAtMs < Infinity)
+    }, 'all is sent')
   }
 
   /** Waits until something is so, and looks once a round. Throws after `timeoutMs`. */
@@ -77,7 +86,7 @@ export class PacedFlows {
     }
   }
 
-  /** Waits until allowed is answered and denied is not, for a while. Answers when the last round was sent that fared otherwise. */
+  /** Waits until allowed is answered and denied is not, for a while. Answers when the last round began that fared otherwise. */
   async steady(sinceMs: number): Promise<number> {
     await this.until(() => {
       const settled = this.#within({ fromMs: sinceMs, toMs: clockMs() - PROMPT_MS })
@@ -86,13 +95,13 @@ export class PacedFlows {
     return this.wrong({ fromMs: sinceMs, toMs: clockMs() - PROMPT_MS })?.toMs ?? sinceMs
   }
 
-  /** From the first to the last round, of those sent in a span, in which allowed was not answered at once, or denied was. */
+  /** When the first and the last round began in which allowed was not answered at once, or denied was. */
   wrong(span: Span): Span | undefined {
     const wrong = this.#within(span).filter((round) => !this.#isRight(round))
-    return wrong.length === 0 ? undefined : { fromMs: wrong[0]!.begunAtMs, toMs: wrong.at(-1)!.sentAtMs }
+    return wrong.length === 0 ? undefined : { fromMs: wrong[0]!.begunAtMs, toMs: wrong.at(-1)!.begunAtMs }
   }
 
-  /** What became, until now, of the rounds that were begun and sent whole in a span. */
+  /** What became, until now, of the rounds that were begun in a span. */
   outcome(flow: PacedFlow, span: Span): Outcome {
     const waits = this.#within(span).flatMap((round) =>
       this.#pace.addresses.map((address) => (round.answers.get(`${flow} ${address}`) ?? Infinity) - round.begunAtMs),
@@ -128,7 +137,7 @@ export class PacedFlows {
   }
 
   #within({ fromMs, toMs }: Span): Round[] {
-    return [...this.#rounds.values()].filter(({ begunAtMs, sentAtMs }) => begunAtMs >= fromMs && sentAtMs <= toMs)
+    return [...this.#rounds.values()].filter(({ begunAtMs }) => begunAtMs >= fromMs && begunAtMs <= toMs)
   }
 
   #next(): Promise<void> {
@@ -141,13 +150,11 @@ export class PacedFlows {
     })
   }
 
-  #receive(line: PaceLine): void {
-    const [what, round, atMs] = line
-    if (what === 'begun') this.#rounds.set(round, { begunAtMs: atMs, sentAtMs: Infinity, answers: new Map() })
-    else if (what === 'answered') this.#rounds.get(round)!.answers.set(`${line[3]} ${line[4]}`, atMs)
-    else {
-      this.#rounds.get(round)!.sentAtMs = atMs
+  #receive([what, round, atMs, ...answer]: PaceLine): void {
+    if (what === 'begun') {
+      this.#rounds.set(round, { begunAtMs: atMs, sentAtMs: Infinity, answers: new Map() })
       for (const watcher of [...this.#watchers]) watcher()
-    }
+    } else if (what === 'sent') this.#rounds.get(round)!.sentAtMs = atMs
+    else this.#rounds.get(round)!.answers.set(answer.join(' '), atMs)
   }
 }

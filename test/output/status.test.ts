@@ -8,6 +8,7 @@ const healthy: FirewallStatus = {
   generation: 3,
   nodeName: 'n1',
   isGateway: false,
+  pipeline: ['Admin', 'quarantine', 'NetworkPolicy', 'Baseline'],
   policies: 2,
   workloads: { known: 9, selected: 4, protected: 1 },
   subjects: 2,
@@ -66,6 +67,7 @@ t.test('status as text', async (t) => {
 mode          enforce
 this machine  node n1: decides for the workloads that run here
 policies      2, generation 3
+pipeline      Admin, quarantine, NetworkPolicy, Baseline
 workloads     9 known, 4 selected by policies, 1 protected here (2 addresses)
 no verdict    drop (closed)
 queue         100, room for 8192

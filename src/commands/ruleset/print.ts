@@ -26,6 +26,6 @@ export default class RulesetPrint extends KnpCommand {
     )
     const text =
       objectsText() + rulesText({ marks, onFailure: config.onFailure, failsafe: failsafeOf(config) }) + divert.join('')
-    this.finish({ schema: 'knp.ruleset/v1', text }, text)
+    await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
 }

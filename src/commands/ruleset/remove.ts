@@ -8,6 +8,6 @@ export default class RulesetRemove extends KnpCommand {
   async run(): Promise<void> {
     await this.parse(RulesetRemove)
     await removeRuleset()
-    this.finish({ schema: 'knp.ruleset-remove/v1', removed: 'table inet knp' }, 'removed table inet knp\n')
+    await this.finish({ schema: 'knp.ruleset-remove/v1', removed: 'table inet knp' }, 'removed table inet knp\n')
   }
 }
