@@ -14,7 +14,7 @@ import { applyDelta, type PlainDelta, randomChange } from '../fixtures/random-ch
 import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { readPlain } from '../fixtures/read-plain.ts'
 import { answerText, compileAfresh, decidedBy, packetVerdict } from './compare-decisions.ts'
-import { type OracleFlow, objectsOf, type PlainObject, plainKey } from './oracle/objects.ts'
+import { type OracleFlow, type OracleWorld, objectsOf, type PlainObject, plainKey } from './oracle/objects.ts'
 
 /** A world, and what happens to it one step after the other. */
 export interface Chain {
@@ -41,8 +41,14 @@ export interface ChainCounts {
   everything: number
 }
 
-export function randomChain(random: Random, steps: number, flowsPerStep: number): Chain {
-  let world = randomWorld(random)
+/** @param start the world it begins with; a random one where it is left out */
+export function randomChain(
+  random: Random,
+  steps: number,
+  flowsPerStep: number,
+  start: OracleWorld = randomWorld(random),
+): Chain {
+  let world = start
   const objects = objectsOf(world)
   return {
     objects,
