@@ -1,11 +1,13 @@
+import { formatAddress, parseAddress } from '../../src/engine/address.ts'
 import { type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
-import { exemptionOf } from '../../src/engine/engine.ts'
+import { type Engine, exemptionOf } from '../../src/engine/engine.ts'
 import { ANY_HOOK, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
 import type { Packet, Trace, TraceStep } from '../../src/engine/index.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
 import { readPlain } from '../fixtures/read-plain.ts'
 import { packet } from '../fixtures/world.ts'
-import { type OracleFlow, objectsOf, type PlainObject, worldFrom } from './oracle/objects.ts'
+import { endsOf } from './oracle/ends.ts'
+import { type OracleFlow, type OracleWorld, objectsOf, type PlainObject, worldFrom } from './oracle/objects.ts'
 import { type OracleAnswer, type OracleDecision, type OracleVerdict, oracle } from './oracle.ts'
 
 /** What the engine says of a flow, in the oracle's words. */
@@ -38,11 +40,16 @@ export function compileAfresh(objects: readonly PlainObject[], localNode: string
 export function decidedBy(compiled: CompiledPolicy, flow: OracleFlow): FoundAnswer {
   const asked = packetOf(flow)
   const enforced = decideWith(compiled, asked, flow, false)
-  const plain = compiled.engine.decide(asked, hooks[flow.hook])
+  const plain = packetVerdict(compiled.engine, flow)
   if ((plain === 'deny') !== (enforced.verdict === 'deny')) {
     throw new Error(`decide() says ${plain}, the trace ${enforced.verdict}`)
   }
   return { enforced, complete: decideWith(compiled, asked, flow, true) }
+}
+
+/** What an engine does with a flow's packet, as the packet thread asks it. */
+export function packetVerdict(engine: Engine, flow: OracleFlow): 'accept' | 'deny' {
+  return engine.decide(packetOf(flow), hooks[flow.hook])
 }
 
 function packetOf({ source, destination, port, icmpType, icmpCode, protocol }: OracleFlow): Packet {
@@ -104,13 +111,43 @@ export function findDifference(
 ): Difference | undefined {
   const world = worldFrom(objects)
   const compiled = compileAfresh(objectsOf(world), localNode)
+  const isProtected = protectionOf(world, compiled, localNode)
   for (const flow of flows) {
     const expected = oracle(world, flow, localNode)
     const found = textOfFailure(() => decidedBy(compiled, flow))
     if (typeof found === 'string' || !agrees(expected, found)) return { flow, expected, found }
+    for (const { decidedBy: by } of [expected, expected.complete]) {
+      if (by && !isProtected(flow, by.direction)) return { flow, expected, found: `no ${by.direction} is decided here` }
+    }
     count(expected)
   }
   return undefined
+}
+
+/**
+ * Whether a flow reaches the firewall: where policies decide for a workload whose traffic is decided on this node, the
+ * ruleset has to know the workload. True where another node decides.
+ */
+function protectionOf(
+  world: OracleWorld,
+  { subjects, host }: CompiledPolicy,
+  localNode: string,
+): (flow: OracleFlow, direction: 'egress' | 'ingress') => boolean {
+  const known = new Set(subjects.map(formatAddress))
+  const { nodes, pods, hosts } = world
+  const isNode =
+    nodes.some(({ metadata }) => metadata.name === localNode) ||
+    [...pods.map(({ spec }) => spec.nodeName), ...hosts.map(({ spec }) => spec.node)].includes(localNode)
+  return (flow, direction) => {
+    const { source, destination } = endsOf(world, flow, localNode)
+    const subject = (direction === 'egress' ? source : destination)!
+    const isPod = subject.kind === 'Pod'
+    const node = isPod ? subject.spec.nodeName : subject.spec.node
+    if (isNode && node !== undefined && node !== localNode) return true
+    if (!isPod && node === localNode) return host?.[direction] === true
+    const addresses = isPod ? (subject.status.podIPs ?? []).map(({ ip }) => ip) : (subject.spec.addresses ?? [])
+    return addresses.every((address) => known.has(formatAddress(parseAddress(address)!)))
+  }
 }
 
 function textOfFailure<T>(act: () => T): T | string {

@@ -6,15 +6,15 @@ import {
   parseAddress,
   sameAddress,
 } from '../../src/engine/address.ts'
-import { type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
+import { attachEngine, type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
 import { objectKey } from '../../src/engine/snapshot.ts'
 import type { Random } from '../fixtures/random.ts'
 import { applyDelta, type PlainDelta, randomChange } from '../fixtures/random-change.ts'
 import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { readPlain } from '../fixtures/read-plain.ts'
-import { answerText, compileAfresh, decidedBy } from './compare-decisions.ts'
-import { type OracleFlow, objectsOf, type PlainObject, plainKey } from './oracle/objects.ts'
+import { answerText, compileAfresh, decidedBy, packetVerdict } from './compare-decisions.ts'
+import { type OracleFlow, type OracleWorld, objectsOf, type PlainObject, plainKey } from './oracle/objects.ts'
 
 /** A world, and what happens to it one step after the other. */
 export interface Chain {
@@ -41,8 +41,14 @@ export interface ChainCounts {
   everything: number
 }
 
-export function randomChain(random: Random, steps: number, flowsPerStep: number): Chain {
-  let world = randomWorld(random)
+/** @param start the world it begins with; a random one where it is left out */
+export function randomChain(
+  random: Random,
+  steps: number,
+  flowsPerStep: number,
+  start: OracleWorld = randomWorld(random),
+): Chain {
+  let world = start
   const objects = objectsOf(world)
   return {
     objects,
@@ -67,6 +73,8 @@ export function findChainDifference(
   let compiled = compiler.update({ upserts: objects.map(readPlain), deletes: [] })
   for (const [step, { delta, flows }] of chain.steps.entries()) {
     const before = flows.map((flow) => answerText(decidedBy(compiled, flow)))
+    const former = attachEngine(compiled.generation, policyKinds)
+    const formerVerdicts = flows.map((flow) => packetVerdict(former, flow))
     compiled = compiler.update(deltaFor(objects, delta))
     objects = applyDelta(objects, delta)
     const afresh = compileAfresh(objects, localNode)
@@ -75,6 +83,9 @@ export function findChainDifference(
     const [asked, asAfresh] = [compiled, afresh].map(protectionText)
     if (asked !== asAfresh) return { step, problem: `protects ${asked}\nafresh it protects ${asAfresh}` }
     for (const [i, flow] of flows.entries()) {
+      if (packetVerdict(former, flow) !== formerVerdicts[i]) {
+        return { step, flow, problem: `forgets the former generation, which said ${formerVerdicts[i]}` }
+      }
       const found = answerText(decidedBy(compiled, flow))
       const expected = answerText(decidedBy(afresh, flow))
       if (found !== expected) return { step, flow, problem: `decides ${found}\nafresh: ${expected}` }

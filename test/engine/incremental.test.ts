@@ -1,10 +1,24 @@
 import t from 'tap'
 import { seededRandom } from '../fixtures/random.ts'
+import { sparseWorld } from '../fixtures/random-world.ts'
 import { type ChainCounts, findChainDifference, randomChain } from './compare-generations.ts'
 
 const CHAINS = 120
 const STEPS = 15
 const FLOWS = 40
+
+t.test('likewise in worlds in which there is little', async (t) => {
+  const random = seededRandom(73)
+  for (let number = 0; number < CHAINS; number++) {
+    const chain = randomChain(random, STEPS, FLOWS, sparseWorld(random))
+    const difference = findChainDifference(chain, 'n1')
+    if (difference) {
+      const steps = chain.steps.slice(0, difference.step + 1).map(({ delta }) => delta)
+      return t.fail(difference.problem, { ...difference, objects: chain.objects, steps })
+    }
+  }
+  t.pass(`${CHAINS} chains`)
+})
 
 for (const localNode of ['n1', 'gateway']) {
   t.test(`changes one by one lead where compiling afresh leads, on ${localNode}`, async (t) => {
