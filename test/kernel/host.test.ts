@@ -13,7 +13,7 @@ const box = ['10.77.2.2', 'fd77:2::2']
 const protocols = ['tcp', 'udp'] as const
 const families = [0, 1] as const
 /** Shorter than the time until a SYN is sent again. */
-const DENIED_AFTER_MS = 500
+const DENIED_AFTER_MS = 900
 
 const isEdge = { podSelector: { matchLabels: { app: 'edge' } } }
 const self = hostEndpoint({ name: 'edge', node: 'edge' })
