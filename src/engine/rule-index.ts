@@ -191,8 +191,8 @@ function rarestTerms(words: Readable, clauses: number): number[] | undefined {
   let at = clauses + 1
   for (let left = words.get(clauses); left > 0; left--) {
     const count = words.get(at + 1)
-    // A later clause is about the workload itself, which says more than one about its namespace.
-    if (words.get(at) === 1 && (fewest === undefined || count <= fewest.length)) {
+    // An earlier clause is about the workload itself, which says more than one about its namespace.
+    if (words.get(at) === 1 && (fewest === undefined || count < fewest.length)) {
       fewest = Array.from({ length: count }, (_, i) => words.get(at + 2 + i))
     }
     at += 2 + count

@@ -99,9 +99,10 @@ export function encodePods(
   const words = [0]
   // Every namespace carries its name as a label.
   const ownNamespace = { key: 'kubernetes.io/metadata.name', operator: 'In' as const, values: [namespace ?? ''] }
+  // What tells most others apart comes first.
   words[0] =
-    terms.addClauses('namespace', namespaceSelector ?? { requirements: [ownNamespace] }, words) +
-    terms.addClauses('workload', podSelector, words)
+    terms.addClauses('workload', podSelector, words) +
+    terms.addClauses('namespace', namespaceSelector ?? { requirements: [ownNamespace] }, words)
   return words
 }
 
