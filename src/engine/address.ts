@@ -27,6 +27,11 @@ export function sameAddress(a: Address, b: Address): boolean {
   return a.w3 === b.w3 && a.w2 === b.w2 && a.w1 === b.w1 && a.w0 === b.w0
 }
 
+/** Whether both are the same addresses in the same order. */
+export function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
+  return a.length === b.length && a.every((address, i) => sameAddress(address, b[i]!))
+}
+
 /** Parses an IPv4 or IPv6 address; `undefined` where it is neither. Zones and leading zeros in IPv4 are refused, as by Go's net.ParseIP. */
 export function parseAddress(text: string): Address | undefined {
   return text.includes(':') ? parseIPv6(text) : mapped(parseIPv4(text))

@@ -9,7 +9,8 @@ import {
   SELECTS_INGRESS,
   type TierTables,
 } from './evaluator.ts'
-import { type Identities, type IdentityChange, IdentityIndex, type IdentityTables } from './identity.ts'
+import type { Identities, IdentityTables } from './identity.ts'
+import { type IdentityChange, IdentityIndex } from './identity-index.ts'
 import { refName, type Workload } from './objects.ts'
 import type { Delta, Snapshot } from './snapshot.ts'
 import { attachWhole, WholeTier } from './whole-tier.ts'

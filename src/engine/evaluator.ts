@@ -1,5 +1,6 @@
 import type { Flow } from './flow.ts'
-import type { Identities, IdentityIndex, IdentityTables } from './identity.ts'
+import type { Identities, IdentityTables } from './identity.ts'
+import type { IdentityIndex } from './identity-index.ts'
 import type { ObjectRef } from './objects.ts'
 import type { Policy } from './policy.ts'
 import type { Snapshot } from './snapshot.ts'

@@ -10,7 +10,8 @@ import {
   type WorldChange,
 } from './evaluator.ts'
 import type { Flow } from './flow.ts'
-import type { Identities, IdentityIndex, IdentityTables } from './identity.ts'
+import type { Identities, IdentityTables } from './identity.ts'
+import type { IdentityIndex } from './identity-index.ts'
 import { comparePolicies, type Policy } from './policy.ts'
 import { buildRuleIndex, sizeOfBlock } from './rule-index.ts'
 import {

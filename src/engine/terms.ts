@@ -87,3 +87,8 @@ export function holds({ key, value }: Term, labels: Labels): boolean {
   const held = labels.get(key)
   return held !== undefined && (value === undefined || value === held)
 }
+
+/** Whether both are the same terms, in whatever order. */
+export function sameTerms(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((each) => b.includes(each))
+}
