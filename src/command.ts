@@ -1,4 +1,6 @@
 import { Command, Flags } from '@oclif/core'
+import type { Problem } from './engine/index.ts'
+import { placedName } from './engine/objects.ts'
 import { type ErrorCode, exitCodes, KnpError } from './errors.ts'
 import { printable } from './output/printable.ts'
 
@@ -17,6 +19,12 @@ export abstract class KnpCommand extends Command {
   /** A line for people, beside the result. */
   protected note(text: string): void {
     process.stderr.write(`${printable(text)}\n`)
+  }
+
+  /** What is in force otherwise than it may have been meant, each once. */
+  protected noteProblems(problems: readonly Problem[]): void {
+    const texts = problems.map(({ object, message }) => `${placedName(object)}: ${message}`)
+    for (const text of new Set(texts)) this.note(`warning: ${text}`)
   }
 
   protected override async catch(error: Error & { oclif?: { exit?: number }; code?: string }): Promise<never> {

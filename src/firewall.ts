@@ -3,7 +3,7 @@ import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { readCounters } from './datapath/packet-loop.ts'
 import { PacketThread } from './datapath/thread.ts'
 import { type CompiledPolicy, Compiler, compile, type Delta, formatBlock, type PolicyKind } from './engine/index.ts'
-import { refName } from './engine/objects.ts'
+import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
@@ -303,9 +303,7 @@ export class Firewall {
         inbound: options.failsafe.inbound.map(formatFailsafe),
         outbound: options.failsafe.outbound.map(formatFailsafe),
       },
-      warnings: compiled.problems.map(
-        ({ object, message }) => `${object.file}:${object.line}: ${object.kind} ${refName(object)}: ${message}`,
-      ),
+      warnings: compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
       onFailure: options.onFailure,
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },

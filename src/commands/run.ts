@@ -86,11 +86,16 @@ export default class Run extends KnpCommand {
     this.exit(0)
   }
 
+  private warned: ReadonlySet<string> = new Set()
+
   private observe(event: FirewallEvent): void {
     if (event.type !== 'applied') this.report(event.type, event.message)
     else {
       const { generation, policies, workloads } = event.status
       const warning = protectionWarning(event.status)
+      const { warnings } = event.status
+      for (const text of warnings) if (!this.warned.has(text)) this.report('warning', text)
+      this.warned = new Set(warnings)
       this.report(
         'applied',
         `generation ${generation} in force: ${policies} policies, ${workloads.protected} workloads protected${warning ? `; ${warning}` : ''}`,

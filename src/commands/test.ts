@@ -2,7 +2,7 @@ import { Args, Flags } from '@oclif/core'
 import { KnpCommand, sharedFlags } from '../command.ts'
 import { findEvaluators } from '../config.ts'
 import { exitCodeOf, runConnectivityTest, type TestResult } from '../connectivity-test.ts'
-import { compile } from '../engine/index.ts'
+import { compile, type Problem } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { loadPipeline } from '../evaluators.ts'
 import { formatTestResults, problemsOf, testResultsJson } from '../output/test-results.ts'
@@ -42,6 +42,7 @@ export default class Test extends KnpCommand {
     const worlds = await findWorlds(args.path)
     const shared = await loadShared(flags.source)
     const notes = [...shared.notes]
+    const problems: Problem[] = []
     const results: TestResult[] = []
     const broken: KnpError[] = []
     const progress = new Progress(process.stderr)
@@ -52,6 +53,7 @@ export default class Test extends KnpCommand {
         notes.push(...left)
         if (tests.length === 0) continue
         const compiled = compile(snapshot, kinds)
+        problems.push(...compiled.problems)
         results.push(...tests.map((test) => runConnectivityTest(test, snapshot, compiled)))
       } catch (error) {
         if (!(error instanceof KnpError)) throw error
@@ -61,6 +63,7 @@ export default class Test extends KnpCommand {
     progress.clear()
     if (results.length === 0) throw nothingTested(broken, args.path)
     if (!flags.quiet) for (const note of notes) this.note(`note: ${note}`)
+    if (!flags.quiet) this.noteProblems(problems)
     for (const { message } of broken) this.note(`knp: ${message}`)
     const code = broken.length > 0 ? 2 : exitCodeOf(results)
     if (flags.quiet) this.exit(code)

@@ -149,6 +149,7 @@ export class Compiler {
     const published = this.#tiers.map((tier) => tier.publish(identities))
     const protection = this.#protection
     const tiers = this.#tiers
+    const hosts = this.#identities.hosts()
     let subjects: readonly Address[] | undefined
     const { localHost } = this.#identities
     return {
@@ -174,7 +175,7 @@ export class Compiler {
       ...(localHost !== OUTSIDE && { host: protection.host() }),
       affected,
       get problems() {
-        return [...doubledHosts(identities.workloads), ...tiers.flatMap((tier) => tier.problems())]
+        return [...doubledHosts(hosts), ...tiers.flatMap((tier) => tier.problems())]
       },
     }
   }
@@ -283,10 +284,8 @@ export function attachEngine(generation: Generation, kinds: readonly PolicyKind[
   )
 }
 
-function doubledHosts(workloads: readonly (Workload | undefined)[]): Problem[] {
-  const hosts = workloads
-    .filter((workload): workload is Workload => workload?.isHost === true)
-    .sort((a, b) => (refName(a.ref) < refName(b.ref) ? -1 : 1))
+/** @param hosts in the order in which they count */
+function doubledHosts(hosts: readonly Workload[]): Problem[] {
   return hosts.flatMap(({ ref, node }, i) => {
     const first = hosts.findIndex((other) => other.node === node)
     if (first === i) return []

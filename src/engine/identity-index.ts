@@ -118,6 +118,11 @@ export class IdentityIndex {
     return node === NO_NODE || node === this.#localNode
   }
 
+  /** The hosts, by name: of two for one node the first counts. */
+  hosts(): Workload[] {
+    return this.#sortedHosts().map(([, host]) => host)
+  }
+
   /** The labels of the nodes that a flow goes to: by the host that is one, and by the address. */
   nodeLabelsOf(flow: Flow, tables: IdentityTables): Labels[] {
     return [hostNodeOfDestination(tables, flow), addressNodeOfDestination(tables, flow)].flatMap((node) => {

@@ -73,3 +73,9 @@ export const NAMESPACE_NAME_LABEL = 'kubernetes.io/metadata.name'
 export function refName(ref: Pick<ObjectRef, 'namespace' | 'name'>): string {
   return ref.namespace === undefined ? ref.name : `${ref.namespace}/${ref.name}`
 }
+
+/** `file:line: Kind namespace/name`, as messages name an object; without its place where it was not read from a file. */
+export function placedName(ref: ObjectRef): string {
+  const name = `${ref.kind} ${refName(ref)}`
+  return ref.file === undefined ? name : `${ref.file}:${ref.line}: ${name}`
+}

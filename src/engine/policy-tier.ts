@@ -91,6 +91,8 @@ class PolicyTier implements IncrementalTier {
   readonly #entries: (Entry | undefined)[] = []
   readonly #numbers = new Map<string, number>()
   readonly #freeNumbers: number[] = []
+  /** Policies of which there is something to say. */
+  readonly #doubtful = new Set<number>()
   /** Policies by the only namespace that they select in; `undefined` for those that select in any. */
   readonly #byNamespace = new Map<string | undefined, Set<number>>()
   readonly #selections = new Map<string, Selection>()
@@ -185,9 +187,10 @@ class PolicyTier implements IncrementalTier {
   }
 
   problems(): Problem[] {
-    return this.#entries.flatMap((entry) =>
-      entry ? entry.policy.problems.map((message) => ({ object: entry.policy.ref, message })) : [],
-    )
+    return [...this.#doubtful].flatMap((number) => {
+      const { ref, problems } = this.#entries[number]!.policy
+      return problems.map((message) => ({ object: ref, message }))
+    })
   }
 
   #upsert(policy: Policy): void {
@@ -210,6 +213,8 @@ class PolicyTier implements IncrementalTier {
       former !== undefined && former.policy.priority === policy.priority && former.policy.isAudited === policy.isAudited
     const isSameRules = former !== undefined && blocks.every((block, i) => sameWords(former.blocks[i], block))
     this.#entries[number] = entry
+    if (policy.problems.length > 0) this.#doubtful.add(number)
+    else this.#doubtful.delete(number)
     if (isSameSubject && isSameOrder && isSameRules) return
     if (!isSameRules) this.#freeBlocks(number, former)
     this.#changed.add(number)
@@ -235,6 +240,7 @@ class PolicyTier implements IncrementalTier {
     this.#numbers.delete(key)
     this.#byNamespace.get(policy.namespace)!.delete(number)
     this.#entries[number] = undefined
+    this.#doubtful.delete(number)
     this.#resubjected.delete(number)
     this.#freeNumbers.push(number)
   }
