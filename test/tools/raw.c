@@ -45,6 +45,7 @@ struct endpoint {
 static _Noreturn void usage(void) {
   fprintf(stderr, "usage: raw ping SRC DST [--timeout MS] [--count N]\n"
                   "       raw send IFACE DSTMAC|auto <HEXLINES\n"
+                  "       raw send any routed <HEXLINES\n"
                   "       raw sniff IFACE|any SECONDS [--count N] [--outgoing]\n"
                   "       raw syn SRC DST PORT [--flags SAFRPU] [--sport N] [--seq N] [--ack N] [--count N] [--wait MS]\n");
   exit(EXIT_USAGE);
@@ -281,14 +282,14 @@ static int send_lines(int argc, char **argv) {
   struct sockaddr_ll target = {.sll_family = AF_PACKET, .sll_halen = ETH_ALEN};
   target.sll_ifindex = (int)if_nametoindex(argv[1]);
   if (!target.sll_ifindex && !routed) fail(argv[1]);
-  if (routed) {
-  } else if (strcmp(argv[2], "auto") == 0) {
+  if (strcmp(argv[2], "auto") == 0) {
     if (!neighbour((unsigned)target.sll_ifindex, target.sll_addr)) {
       fprintf(stderr, "raw: %s: no neighbour is known\n", argv[1]);
       return EXIT_SYSTEM;
     }
-  } else if (sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &target.sll_addr[0], &target.sll_addr[1],
-                    &target.sll_addr[2], &target.sll_addr[3], &target.sll_addr[4], &target.sll_addr[5]) != 6) {
+  } else if (!routed &&
+             sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &target.sll_addr[0], &target.sll_addr[1], &target.sll_addr[2],
+                    &target.sll_addr[3], &target.sll_addr[4], &target.sll_addr[5]) != 6) {
     usage();
   }
   int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
