@@ -15,6 +15,7 @@ const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const ruleset = new Ruleset({
   marks,
   onFailure: 'closed',
+  denyWith: 'drop',
   failsafe: defaultFailsafe,
   queue: Number(queue),
   queuesTotal: 1,

@@ -8,7 +8,7 @@ import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
-import type { OnFailure } from './ruleset/text.ts'
+import type { DenyWith, OnFailure } from './ruleset/text.ts'
 
 /** Where `knp run` looks for its configuration when no other file is named. */
 export const CONFIG_FILE = '/etc/knp/knp.yaml'
@@ -21,6 +21,8 @@ export interface Config {
   readonly nodeName: string
   /** Packets that get no verdict. */
   readonly onFailure: OnFailure
+  /** Packets that policies deny. */
+  readonly denyWith: DenyWith
   /** `first`: number of the netfilter queue; `maxLength`: how many packets may wait in it. */
   readonly queue: { readonly first: number; readonly maxLength: number }
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
@@ -62,6 +64,7 @@ const protocols = ['tcp', 'udp', 'sctp'] as const
 /** What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. */
 export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   onFailure: 'closed',
+  denyWith: 'drop',
   queue: { first: 100, maxLength: 8192 },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
   control: { socket: '/run/knp/control.sock' },
@@ -85,6 +88,7 @@ export interface ConfigFlags {
   readonly source?: readonly string[] | undefined
   readonly 'node-name'?: string | undefined
   readonly 'on-failure'?: string | undefined
+  readonly 'deny-with'?: string | undefined
   readonly 'queue-first'?: number | undefined
   readonly 'queue-max-length'?: number | undefined
   readonly 'marks-packet'?: string | undefined
@@ -197,6 +201,7 @@ function readSettings(settings: Settings): Config {
     sources: settings.of(['sources'], sourceList, []),
     nodeName: settings.of(['nodeName'], nodeName, defaultNodeName()),
     onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), configDefaults.onFailure),
+    denyWith: settings.of(['denyWith'], (reader) => reader.oneOf(['drop', 'reject']), configDefaults.denyWith),
     queue: {
       first: settings.of(['queue', 'first'], (reader) => reader.integer(0, 65535), queue.first),
       maxLength: settings.of(['queue', 'maxLength'], (reader) => reader.integer(1, 1 << 20), queue.maxLength),
@@ -320,7 +325,6 @@ const knownKeys: KeyTree = {
 /** Keys of later versions, with the one value that is what this version does anyway; `undefined` where there is none. */
 const laterKeys = new Map<string, unknown>([
   ['mode', 'enforce'],
-  ['denyWith', 'drop'],
   ['unknownLocal', undefined],
   ['hold', undefined],
   ['queue.count', 1],
@@ -480,6 +484,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
     sources: flags.source?.map((path) => ({ files: { path: absolute(path) } })),
     nodeName: flags['node-name'],
     onFailure: flags['on-failure'],
+    denyWith: flags['deny-with'],
     queue: { first: flags['queue-first'], maxLength: flags['queue-max-length'] },
     marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
     control: { socket: absolute(flags['control-socket']), group: flags['control-group'] },

@@ -100,9 +100,8 @@ function openProbe(findings: Finding[]): Netlink | undefined {
 
 /** Lets the kernel validate the whole ruleset, under another name, and forget it. */
 async function checkRules(): Promise<Finding> {
-  const text = (
-    objectsText() + rulesText({ marks: defaultMarks, onFailure: 'closed', failsafe: defaultFailsafe, host: probeHost })
-  ).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
+  const options = { marks: defaultMarks, onFailure: 'closed', denyWith: 'drop', failsafe: defaultFailsafe } as const
+  const text = (objectsText() + rulesText({ ...options, host: probeHost })).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
   try {
     await runNft(text, ['--check'])
     return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }

@@ -1,7 +1,7 @@
 import type { readCounters } from './datapath/packet-loop.ts'
 import type { QueueStatistics } from './native/queue-statistics.ts'
 import type { RulesetCounters } from './ruleset/ruleset.ts'
-import type { OnFailure } from './ruleset/text.ts'
+import type { DenyWith, OnFailure } from './ruleset/text.ts'
 import type { SourceHealth } from './sources/source.ts'
 
 /** The state of a running firewall at one instant. */
@@ -31,6 +31,7 @@ export interface FirewallStatus {
   /** Addresses whose traffic is queued. */
   readonly subjects: number
   readonly onFailure: OnFailure
+  readonly denyWith: DenyWith
   readonly divertRule: 'nft queue' | 'xt target' | 'missing'
   readonly queue: { readonly number: number; readonly length: number; readonly statistics?: QueueStatistics }
   readonly counters: RulesetCounters

@@ -16,7 +16,7 @@ import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
 import { RepairPacer } from './ruleset/repair-pacer.ts'
 import { Ruleset, type Wanted } from './ruleset/ruleset.ts'
-import { type OnFailure, TABLE } from './ruleset/text.ts'
+import { type DenyWith, type OnFailure, TABLE } from './ruleset/text.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Source } from './sources/source.ts'
@@ -28,6 +28,7 @@ export interface FirewallOptions {
   /** Where the last good picture is kept. */
   readonly stateDir: string
   readonly onFailure: OnFailure
+  readonly denyWith: DenyWith
   readonly failsafe: Failsafe
   readonly queueNumber: number
   /** How many packets may wait for a verdict. */
@@ -147,7 +148,7 @@ export class Firewall {
         stamp: FIRST_STAMP,
         evaluators: options.evaluators ?? [],
       })
-      const { marks, onFailure, failsafe, queueNumber } = options
+      const { marks, onFailure, denyWith, failsafe, queueNumber } = options
       watch = await watchKernel(
         { table: TABLE },
         {
@@ -162,7 +163,7 @@ export class Firewall {
           },
         },
       )
-      ruleset = new Ruleset({ marks, onFailure, failsafe, queue: queueNumber, queuesTotal: 1 }, watch)
+      ruleset = new Ruleset({ marks, onFailure, denyWith, failsafe, queue: queueNumber, queuesTotal: 1 }, watch)
       await ruleset.install(wantedBy(compiled, FIRST_STAMP))
       firewall = new Firewall({
         options,
@@ -305,6 +306,7 @@ export class Firewall {
       },
       warnings: compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
       onFailure: options.onFailure,
+      denyWith: options.denyWith,
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },
       counters: this.#ruleset.counters(),

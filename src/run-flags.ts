@@ -1,7 +1,7 @@
 import { Flags } from '@oclif/core'
 import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMask } from './config.ts'
 
-const { onFailure, queue, marks, control, stateDir, failsafe } = configDefaults
+const { onFailure, denyWith, queue, marks, control, stateDir, failsafe } = configDefaults
 /** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
 const shows = (text: string) => async () => text
 
@@ -45,6 +45,10 @@ export const runFlags = {
   'on-failure': Flags.option({ options: ['open', 'closed'] as const })({
     defaultHelp: shows(onFailure),
     description: 'packets that get no verdict: open lets them pass, closed drops them',
+  }),
+  'deny-with': Flags.option({ options: ['drop', 'reject'] as const })({
+    defaultHelp: shows(denyWith),
+    description: 'packets that policies deny: drop is silent, reject tells the sender',
   }),
   'queue-first': Flags.integer({
     defaultHelp: shows(String(queue.first)),

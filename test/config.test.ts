@@ -61,7 +61,7 @@ sources:
 nodeName: web-1.example
 mode: enforce
 onFailure: open
-denyWith: drop
+denyWith: reject
 queue: {first: 200, count: 1, maxLength: 64}
 marks: {packet: 0x0000ff00, conntrack: "0xF"}
 control: {socket: /run/other.sock, group: wheel}
@@ -78,6 +78,7 @@ evaluators:
     sources: [{ files: { path: '/srv/policies' } }, { files: { path: '/srv/more.yaml' } }],
     nodeName: 'web-1.example',
     onFailure: 'open',
+    denyWith: 'reject',
     queue: { first: 200, maxLength: 64 },
     marks: { packet: 0xff00, conntrack: 0xf },
     control: { socket: '/run/other.sock', group: 'wheel' },
@@ -150,7 +151,7 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ['a mask that is none', 'marks: {packet: red}', '1: marks.packet: "red" is no mask such as 0x7f000000'],
   ['a mask that is too wide', 'marks: {packet: 0x1ffffffff}', '1: marks.packet: 8589934591 is outside'],
   ['audit', '\n\nmode: audit', '3: mode: not supported by this version; it is always "enforce"'],
-  ['rejecting', 'denyWith: reject', '1: denyWith: not supported by this version'],
+  ['neither drop nor reject', 'denyWith: tarpit', '1: denyWith: "tarpit" is none of drop, reject'],
   ['more queues', 'queue: {count: 2}', '1: queue.count: not supported by this version; it is always 1'],
   ['unknownLocal', 'unknownLocal: deny', '1: unknownLocal: not supported by this version'],
   ['hold', 'hold: 500ms', '1: hold: not supported by this version; leave it out'],
@@ -260,6 +261,7 @@ t.test('flags win over the file', async (t) => {
     source: ['b', '/c'],
     'node-name': 'n1',
     'on-failure': 'open',
+    'deny-with': 'reject',
     'queue-first': 7,
     'marks-packet': '0x00007f00',
     'marks-conntrack': '15',
@@ -274,6 +276,7 @@ t.test('flags win over the file', async (t) => {
     sources: [{ files: { path: join(tmpdir(), 'b') } }, { files: { path: '/c' } }],
     nodeName: 'n1',
     onFailure: 'open',
+    denyWith: 'reject',
     queue: { first: 7, maxLength: 6 },
     marks: { packet: 0x7f00, conntrack: 15 },
     control: { socket: join(tmpdir(), 'c.sock'), group: 'staff' },

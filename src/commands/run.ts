@@ -34,7 +34,7 @@ export default class Run extends KnpCommand {
     const config = await loadConfig(flags)
     requireSources(config)
     if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
-    const { nodeName, onFailure, queue, control: endpoint } = config
+    const { nodeName, onFailure, denyWith, queue, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)
       process.once('SIGINT', resolve)
@@ -54,6 +54,7 @@ export default class Run extends KnpCommand {
       sources: config.sources.map(({ files }) => new FilesSource(files.path, onHealth)),
       nodeName,
       onFailure,
+      denyWith,
       queueNumber: queue.first,
       queueLength: queue.maxLength,
       marks: marksOf(config),

@@ -35,6 +35,7 @@ export function formatStatus(status: FirewallStatus): string {
       'workloads',
       `${workloads.known} known, ${workloads.selected} selected by policies, ${workloads.protected} protected here (${status.subjects} addresses)`,
     ],
+    ['denied', status.denyWith === 'drop' ? 'drop' : 'reject (TCP reset, ICMP admin-prohibited)'],
     ['no verdict', status.onFailure === 'closed' ? 'drop (closed)' : 'accept (open)'],
     [
       'queue',

@@ -21,6 +21,7 @@ import { runNft } from './nft.ts'
 import {
   chainNames,
   counters,
+  type DenyWith,
   divertChains,
   type HostTraffic,
   type OnFailure,
@@ -33,6 +34,7 @@ import {
 export interface RulesetConfig {
   readonly marks: MarkLayout
   readonly onFailure: OnFailure
+  readonly denyWith: DenyWith
   readonly failsafe: Failsafe
   /** The first NFQUEUE number, and how many there are. */
   readonly queue: number

@@ -9,10 +9,14 @@ export const TABLE = 'knp'
 /** What happens to a packet that gets no verdict: `closed` drops it, `open` lets it pass. */
 export type OnFailure = 'open' | 'closed'
 
+/** What becomes of a packet that policies deny: `reject` tells its sender. */
+export type DenyWith = 'drop' | 'reject'
+
 /** What the rules depend on; the sets' elements do not stand in the text. */
 export interface RulesetOptions {
   readonly marks: MarkLayout
   readonly onFailure: OnFailure
+  readonly denyWith: DenyWith
   readonly failsafe: Failsafe
   /** This machine's own traffic, as far as policies judge it; absent where they do not. */
   readonly host?: HostTraffic
@@ -116,12 +120,15 @@ const ordinaryChains = [
   'subjects',
   'unanswered',
   'allowed',
+  'denied',
   'after',
+  'kernel_answers',
 ]
 
 function* chainRules({
   marks,
   onFailure,
+  denyWith,
   failsafe,
   host,
 }: RulesetOptions): Generator<readonly [chain: string, rules: readonly string[]]> {
@@ -194,12 +201,23 @@ function* chainRules({
   const isAnswer = `meta mark & ${mask(queued | allowed | denied)} ==`
   yield [
     'after',
-    [
-      `${isAnswer} ${mask(denied)} counter name denied ${clear} drop`,
-      `${isAnswer} ${mask(allowed)} goto allowed`,
-      'goto unanswered',
-    ],
+    [`${isAnswer} ${mask(denied)} goto denied`, `${isAnswer} ${mask(allowed)} goto allowed`, 'goto unanswered'],
   ]
+  yield [
+    'denied',
+    denyWith === 'drop'
+      ? [`counter name denied ${clear} drop`]
+      : [
+          `counter name denied ${clear}`,
+          // Malformed, or of no connection: an answer could not be told from a forged one on its way out.
+          'ct state { invalid, untracked } drop',
+          // The kernel looks for a reset's way without the interface, and so for any link-local one.
+          'ip6 saddr fe80::/10 fib saddr type != local reject with icmpv6 type admin-prohibited',
+          'meta l4proto tcp reject with tcp reset',
+          'reject with icmpx type admin-prohibited',
+        ],
+  ]
+  yield ['kernel_answers', denyWith === 'drop' ? [] : kernelAnswers]
   yield [
     'allowed',
     [
@@ -226,6 +244,7 @@ function* chainRules({
     'before_output',
     [
       'jump prepare',
+      ...(denyWith === 'drop' ? [] : ['ct state related jump kernel_answers']),
       // What comes from elsewhere is IPVS's to a pod. What this machine sends itself is judged as the host's only.
       'fib saddr type != local jump subjects',
       `${isQueued} ${ask(forwarded)} accept`,
@@ -235,6 +254,22 @@ function* chainRules({
   ]
   for (const { name } of hooks) yield [`after_${name}`, [`meta mark & ${mask(packetMask)} != 0 goto after`]]
 }
+
+/** (uid_t) -1: nobody's. To be compared with it, a packet must have been sent by a process. */
+const NO_USER = 0xffffffff
+
+/**
+ * What `reject` sends passes output like everything else that is sent from here, a reset with the address of who was to be
+ * reached: judged, it would be denied as the packet was that it answers. The kernel puts it into the connection of that
+ * packet, as RELATED. What a process has sent is never taken for one: a reset of its own, or ICMP of a raw socket.
+ */
+const kernelAnswers: readonly string[] = [
+  `meta skuid != ${NO_USER} return`,
+  'tcp flags & (fin | syn | rst | psh) == rst accept',
+  'fib saddr type != local return',
+  'icmp type destination-unreachable icmp code admin-prohibited accept',
+  'icmpv6 type destination-unreachable icmpv6 code admin-prohibited accept',
+]
 
 /** Everything that is this machine's own, but what it sends itself, and the failsafe. */
 function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: PickedUpRules): string[] {

@@ -75,11 +75,14 @@ t.test('the ruleset as text', async (t) => {
   t.equal(changed.status, 0)
   t.match(changed.stdout, 'meta mark & 0x00008000 == 0x00008000 queue flags bypass to 7\n')
   t.notMatch(changed.stdout, '0x7f000000')
+  t.notMatch(first.stdout, 'reject with')
+  t.match((await print('--deny-with', 'reject')).stdout, '    meta l4proto tcp reject with tcp reset\n')
 
   const wrong: readonly [flags: readonly string[], stderr: RegExp][] = [
     [['--marks-packet', '0xf'], /^knp: --marks-packet: 0x0000000f is not enough: 7 adjoining bits are needed\n/],
     [['--marks-conntrack', 'x'], /^knp: --marks-conntrack: "x" is no mask such as 0x7f000000\n/],
     [['--on-failure', 'maybe'], /^knp: Expected --on-failure=maybe to be one of: open, closed\n/],
+    [['--deny-with', 'maybe'], /^knp: Expected --deny-with=maybe to be one of: drop, reject\n/],
     [['--queue-first', '70000'], /^knp: --queue-first: 70000 is outside 0-65535\n/],
   ]
   for (const [flags, stderr] of wrong) {

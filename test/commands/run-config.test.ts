@@ -49,6 +49,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     sources: [{ files: { path: '/srv/policies' } }],
     nodeName: 'web-1',
     onFailure: 'closed',
+    denyWith: 'drop',
     queue: { first: 7, maxLength: 300 },
     marks: { packet: 0x7f000000, conntrack: 0xf0000000 },
     control: { socket: '/run/knp/control.sock' },

@@ -13,6 +13,7 @@ const healthy: FirewallStatus = {
   workloads: { known: 9, selected: 4, protected: 1 },
   subjects: 2,
   onFailure: 'closed',
+  denyWith: 'drop',
   divertRule: 'nft queue',
   queue: { number: 100, length: 8192 },
   failsafe: { inbound: ['tcp/22'], outbound: ['udp/53'] },
@@ -69,6 +70,7 @@ this machine  node n1: decides for the workloads that run here
 policies      2, generation 3
 pipeline      Admin, quarantine, NetworkPolicy, Baseline
 workloads     9 known, 4 selected by policies, 1 protected here (2 addresses)
+denied        drop
 no verdict    drop (closed)
 queue         100, room for 8192
 divert rule   nft queue
@@ -101,8 +103,14 @@ t.test('healthy is: it enforces, and what the sources say', async (t) => {
     health: 'healthy',
     startedAt: '2026-01-02T03:04:00.000Z',
     generation: 3,
+    denyWith: 'drop',
   })
   t.match(statusJson(broken), { health: 'unhealthy' })
+})
+
+t.test('what becomes of denied packets', async (t) => {
+  t.equal(row(healthy, 'denied'), 'drop')
+  t.equal(row({ ...healthy, denyWith: 'reject' }, 'denied'), 'reject (TCP reset, ICMP admin-prohibited)')
 })
 
 const row = (status: FirewallStatus, name: string) =>

@@ -11,6 +11,7 @@ import { defaultFailsafe, failsafeRules } from '../../src/ruleset/failsafe.ts'
 import {
   chainNames,
   counters,
+  type DenyWith,
   divertChains,
   type HostTraffic,
   objectsText,
@@ -20,15 +21,20 @@ import {
 
 const pickedUp = { match: 'ct mark & 0xf0000000 == 0xf0000000', stampChain: 'stamp_15' }
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
+const defaults = { marks, onFailure: 'closed', denyWith: 'drop', failsafe: defaultFailsafe } as const
 
 /** The rules of a chain, line by line. */
 function chain(name: string, onFailure: 'open' | 'closed' = 'closed', layout = marks): string[] {
-  return chainOf(rulesText({ marks: layout, onFailure, failsafe: defaultFailsafe }), name)
+  return chainOf(rulesText({ ...defaults, marks: layout, onFailure }), name)
+}
+
+function chainWith(denyWith: DenyWith, name: string): string[] {
+  return chainOf(rulesText({ ...defaults, denyWith }), name)
 }
 
 function hostChain(name: string, host: Partial<HostTraffic>, failsafe = defaultFailsafe): string[] {
   const whole = { ingress: false, egress: false, forwards: [], ...host }
-  return chainOf(rulesText({ marks, onFailure: 'closed', failsafe, host: whole }), name)
+  return chainOf(rulesText({ ...defaults, failsafe, host: whole }), name)
 }
 
 function chainOf(text: string, name: string): string[] {
@@ -68,7 +74,7 @@ t.test('a hook has three base chains, behind DNAT and ahead of filter rules', as
 })
 
 t.test('every chain with rules is flushed first, and exists; divert chains are left alone', async (t) => {
-  const text = rulesText({ marks, onFailure: 'closed', failsafe: defaultFailsafe })
+  const text = rulesText(defaults)
   const flushed = [...text.matchAll(/^flush chain inet knp (\w+)$/gm)].map(([, name]) => name!)
   const filled = [...text.matchAll(/^ {2}chain (\w+) \{$/gm)].map(([, name]) => name!)
   t.same(flushed, filled)
@@ -89,11 +95,40 @@ t.test('every chain with rules is flushed first, and exists; divert chains are l
 t.test('our bits are cleared on the way in and on every way out', async (t) => {
   const clear = 'meta mark set meta mark & 0x80ffffff'
   t.equal(chain('prepare')[0], `meta mark & 0x7f000000 != 0 ${clear}`)
-  const lastWords = [...chain('after'), ...chain('allowed'), ...chain('unanswered')].filter((rule) =>
+  const lastWords = [...chain('denied'), ...chain('allowed'), ...chain('unanswered')].filter((rule) =>
     /(accept|drop)$/.test(rule),
   )
   t.equal(lastWords.length, 3)
   for (const rule of lastWords) t.match(rule, clear)
+  t.equal(chainWith('reject', 'denied')[0], `counter name denied ${clear}`, 'before anything is answered')
+})
+
+t.test('what is denied is dropped, or refused where that can be told from a forgery', async (t) => {
+  t.match(chain('after')[0], /== 0x20000000 goto denied$/)
+  t.equal(chainWith('drop', 'denied').length, 1)
+  t.same(chainWith('reject', 'denied').slice(1), [
+    'ct state { invalid, untracked } drop',
+    'ip6 saddr fe80::/10 fib saddr type != local reject with icmpv6 type admin-prohibited',
+    'meta l4proto tcp reject with tcp reset',
+    'reject with icmpx type admin-prohibited',
+  ])
+  const rejecting = rulesText({ ...defaults, denyWith: 'reject' }).split('\n')
+  t.equal(rejecting.filter((line) => line.includes('reject with')).length, 3, 'and nothing else')
+  t.notMatch(rulesText(defaults), 'reject')
+})
+
+t.test('answers pass output, unless a process sent them', async (t) => {
+  t.equal(chainWith('drop', 'before_output')[1], 'fib saddr type != local jump subjects')
+  t.equal(chainWith('reject', 'before_output')[1], 'ct state related jump kernel_answers')
+  t.same(chainWith('drop', 'kernel_answers'), [''])
+  const [first, ...rest] = chainWith('reject', 'kernel_answers')
+  t.equal(first, 'meta skuid != 4294967295 return')
+  const local = rest.indexOf('fib saddr type != local return')
+  for (const rule of rest.filter((rule) => rule.startsWith('icmp'))) t.ok(rest.indexOf(rule) > local, rule)
+  t.same(
+    rest.filter((rule) => !rule.startsWith('icmp')),
+    ['tcp flags & (fin | syn | rst | psh) == rst accept', 'fib saddr type != local return'],
+  )
 })
 
 t.test('what gets no verdict', async (t) => {
@@ -104,9 +139,7 @@ t.test('what gets no verdict', async (t) => {
 })
 
 t.test('the modes differ in that alone', async (t) => {
-  const lines = (['open', 'closed'] as const).map((onFailure) =>
-    rulesText({ marks, onFailure, failsafe: defaultFailsafe }).split('\n'),
-  )
+  const lines = (['open', 'closed'] as const).map((onFailure) => rulesText({ ...defaults, onFailure }).split('\n'))
   t.equal(lines[0]!.filter((line, i) => line !== lines[1]![i]).length, 1)
 })
 
@@ -136,7 +169,7 @@ t.test('each stamp has its chain, and only those of now are learnt', async (t) =
 
 t.test('other masks move every bit, and touch no other', async (t) => {
   const moved = layoutMarks(0xfe00, 0xf0)!
-  const text = rulesText({ marks: moved, onFailure: 'closed', failsafe: defaultFailsafe })
+  const text = rulesText({ ...defaults, marks: moved })
   t.equal(chain('prepare', 'closed', moved)[0], 'meta mark & 0x0000fe00 != 0 meta mark set meta mark & 0xffff01ff')
   const used = [...text.matchAll(/meta mark (?:& |== |\| )(0x[0-9a-f]{8})/g)].map(([, value]) => Number(value))
   t.ok(used.length > 5)
@@ -255,8 +288,5 @@ t.test('a flood of one source is cut off before it is queued, and after what is 
 
 t.test('the text is the same every time', async (t) => {
   t.equal(objectsText(), objectsText())
-  t.equal(
-    rulesText({ marks, onFailure: 'closed', failsafe: defaultFailsafe }),
-    rulesText({ marks, onFailure: 'closed', failsafe: defaultFailsafe }),
-  )
+  t.equal(rulesText(defaults), rulesText(defaults))
 })

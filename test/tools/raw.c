@@ -4,6 +4,7 @@
  *
  *   raw ping SRC DST [--timeout MS] [--count N]
  *   raw send IFACE DSTMAC|auto                    hex lines on standard input
+ *   raw send any routed                           likewise, on the way that the kernel routes them: past its output
  *   raw sniff IFACE|any SECONDS [--count N] [--outgoing]
  *   raw syn SRC DST PORT [--flags SAFRPU] [--sport N] [--seq N] [--ack N] [--count N] [--wait MS]
  *
@@ -44,6 +45,7 @@ struct endpoint {
 static _Noreturn void usage(void) {
   fprintf(stderr, "usage: raw ping SRC DST [--timeout MS] [--count N]\n"
                   "       raw send IFACE DSTMAC|auto <HEXLINES\n"
+                  "       raw send any routed <HEXLINES\n"
                   "       raw sniff IFACE|any SECONDS [--count N] [--outgoing]\n"
                   "       raw syn SRC DST PORT [--flags SAFRPU] [--sport N] [--seq N] [--ack N] [--count N] [--wait MS]\n");
   exit(EXIT_USAGE);
@@ -258,18 +260,36 @@ static ssize_t decode_hex(const char *line, uint8_t *packet) {
   return nibbles ? -1 : length;
 }
 
+/* IPPROTO_RAW sends the IP header as given, also for IPv6. */
+static int send_routed(const uint8_t *packet, ssize_t length) {
+  bool v6 = packet[0] >> 4 == 6;
+  struct sockaddr_in to4 = {.sin_family = AF_INET};
+  struct sockaddr_in6 to6 = {.sin6_family = AF_INET6};
+  if (length < (v6 ? 40 : 20)) return -1;
+  memcpy(v6 ? (void *)&to6.sin6_addr : (void *)&to4.sin_addr, packet + (v6 ? 24 : 16), v6 ? 16 : 4);
+  int fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+  int on = 1;
+  if (fd < 0 || (v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_HDRINCL, &on, sizeof on))) fail("socket");
+  ssize_t sent = sendto(fd, packet, (size_t)length, 0, v6 ? (struct sockaddr *)&to6 : (struct sockaddr *)&to4,
+                        v6 ? sizeof to6 : sizeof to4);
+  close(fd);
+  return sent == length ? 0 : -1;
+}
+
 static int send_lines(int argc, char **argv) {
   if (argc != 3) usage();
+  bool routed = strcmp(argv[2], "routed") == 0;
   struct sockaddr_ll target = {.sll_family = AF_PACKET, .sll_halen = ETH_ALEN};
   target.sll_ifindex = (int)if_nametoindex(argv[1]);
-  if (!target.sll_ifindex) fail(argv[1]);
+  if (!target.sll_ifindex && !routed) fail(argv[1]);
   if (strcmp(argv[2], "auto") == 0) {
     if (!neighbour((unsigned)target.sll_ifindex, target.sll_addr)) {
       fprintf(stderr, "raw: %s: no neighbour is known\n", argv[1]);
       return EXIT_SYSTEM;
     }
-  } else if (sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &target.sll_addr[0], &target.sll_addr[1],
-                    &target.sll_addr[2], &target.sll_addr[3], &target.sll_addr[4], &target.sll_addr[5]) != 6) {
+  } else if (!routed &&
+             sscanf(argv[2], "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &target.sll_addr[0], &target.sll_addr[1], &target.sll_addr[2],
+                    &target.sll_addr[3], &target.sll_addr[4], &target.sll_addr[5]) != 6) {
     usage();
   }
   int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -289,7 +309,8 @@ static int send_lines(int argc, char **argv) {
       continue;
     }
     target.sll_protocol = htons(packet[0] >> 4 == 6 ? ETH_P_IPV6 : ETH_P_IP);
-    if (sendto(fd, packet, (size_t)length, 0, (struct sockaddr *)&target, sizeof target) == length) {
+    if (routed ? send_routed(packet, length) == 0
+               : sendto(fd, packet, (size_t)length, 0, (struct sockaddr *)&target, sizeof target) == length) {
       sent++;
     } else {
       fprintf(stderr, "raw: line %lu: %s\n", number_of_line, strerror(errno));

@@ -52,7 +52,10 @@ export async function ping(
 export interface SendOptions {
   /** Default `eth0`. */
   readonly interface?: string
-  /** Hardware address of the next hop. Default `auto`: the interface's known neighbour. */
+  /**
+   * Hardware address of the next hop. Default `auto`: the interface's known neighbour. `routed`: as the kernel routes what
+   * a process of the host sends, past its output hook.
+   */
   readonly to?: string
 }
 

@@ -11,6 +11,7 @@ export default class RulesetPrint extends KnpCommand {
   static override flags = {
     config: runFlags.config,
     'on-failure': runFlags['on-failure'],
+    'deny-with': runFlags['deny-with'],
     'queue-first': runFlags['queue-first'],
     'marks-packet': runFlags['marks-packet'],
     'marks-conntrack': runFlags['marks-conntrack'],
@@ -24,8 +25,9 @@ export default class RulesetPrint extends KnpCommand {
     const divert = divertChains.map(
       (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${config.queue.first}\n`,
     )
-    const text =
-      objectsText() + rulesText({ marks, onFailure: config.onFailure, failsafe: failsafeOf(config) }) + divert.join('')
+    const { onFailure, denyWith } = config
+    const rules = rulesText({ marks, onFailure, denyWith, failsafe: failsafeOf(config) })
+    const text = objectsText() + rules + divert.join('')
     await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
 }

@@ -15,7 +15,14 @@ import { TABLE } from '../../../src/ruleset/text.ts'
 import { nft } from './traffic.ts'
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-const config = { marks, onFailure: 'closed', failsafe: defaultFailsafe, queue: 87, queuesTotal: 1 } as const
+const config = {
+  marks,
+  onFailure: 'closed',
+  denyWith: 'drop',
+  failsafe: defaultFailsafe,
+  queue: 87,
+  queuesTotal: 1,
+} as const
 const netlink = openNetlink()
 t.teardown(() => netlink.close())
 t.setTimeout(120_000)

@@ -30,7 +30,14 @@ export interface HeldPacket {
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const queue = openQueue({ number: 100, copyBytes: 128, capacity: 64, maxLength: 1024, receiveBufferBytes: 1 << 20 })
-const ruleset = new Ruleset({ marks, onFailure: 'closed', failsafe: defaultFailsafe, queue: 100, queuesTotal: 1 })
+const ruleset = new Ruleset({
+  marks,
+  onFailure: 'closed',
+  denyWith: 'drop',
+  failsafe: defaultFailsafe,
+  queue: 100,
+  queuesTotal: 1,
+})
 
 for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify((await run(JSON.parse(line))) ?? null)}\n`)

@@ -49,6 +49,7 @@ const firewall = await Firewall.start({
   sources: [source],
   nodeName: 'router',
   onFailure: 'closed',
+  denyWith: 'drop',
   failsafe: defaultFailsafe,
   stateDir: await mkdtemp(join(tmpdir(), 'knp-updates-')),
   queueNumber: 100,
