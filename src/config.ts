@@ -7,6 +7,7 @@ import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader }
 import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
+import type { QueueRange } from './queue-range.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
 import type { OnFailure } from './ruleset/text.ts'
 
@@ -21,8 +22,8 @@ export interface Config {
   readonly nodeName: string
   /** Packets that get no verdict. */
   readonly onFailure: OnFailure
-  /** `first`: number of the netfilter queue; `maxLength`: how many packets may wait in it. */
-  readonly queue: { readonly first: number; readonly maxLength: number }
+  /** `first`: number of the first netfilter queue; `count`: how many there are, each with a packet thread; `maxLength`: how many packets may wait in each. */
+  readonly queue: QueueRange & { readonly maxLength: number }
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
   readonly marks: { readonly packet: number; readonly conntrack: number }
   /** `socket`: absolute path; `group`: name of the group that may connect, none but root's own where absent. */
@@ -58,11 +59,14 @@ export interface OutboundFailsafe extends FailsafePort {
 
 export type FailsafeProtocol = (typeof protocols)[number]
 const protocols = ['tcp', 'udp', 'sctp'] as const
+const MAX_QUEUE = 65535
+/** Each has a thread; more than processors are of no use. */
+const MAX_QUEUES = 64
 
 /** What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. */
 export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   onFailure: 'closed',
-  queue: { first: 100, maxLength: 8192 },
+  queue: { first: 100, count: 1, maxLength: 8192 },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
   control: { socket: '/run/knp/control.sock' },
   stateDir: '/var/lib/knp',
@@ -86,6 +90,7 @@ export interface ConfigFlags {
   readonly 'node-name'?: string | undefined
   readonly 'on-failure'?: string | undefined
   readonly 'queue-first'?: number | undefined
+  readonly 'queue-count'?: number | undefined
   readonly 'queue-max-length'?: number | undefined
   readonly 'marks-packet'?: string | undefined
   readonly 'marks-conntrack'?: string | undefined
@@ -198,7 +203,7 @@ function readSettings(settings: Settings): Config {
     nodeName: settings.of(['nodeName'], nodeName, defaultNodeName()),
     onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), configDefaults.onFailure),
     queue: {
-      first: settings.of(['queue', 'first'], (reader) => reader.integer(0, 65535), queue.first),
+      ...queueRange(settings),
       maxLength: settings.of(['queue', 'maxLength'], (reader) => reader.integer(1, 1 << 20), queue.maxLength),
     },
     marks: {
@@ -224,6 +229,16 @@ function readSettings(settings: Settings): Config {
     },
     evaluators: settings.of(['evaluators'], evaluatorList, configDefaults.evaluators),
   }
+}
+
+function queueRange(settings: Settings): QueueRange {
+  const { queue } = configDefaults
+  const path = ['queue', 'count']
+  const first = settings.of(['queue', 'first'], (reader) => reader.integer(0, MAX_QUEUE), queue.first)
+  const count = settings.of(path, (reader) => reader.integer(1, MAX_QUEUES), queue.count)
+  if (first + count - 1 > MAX_QUEUE)
+    settings.refuse(path, `${count} queues from ${first} on are too many: the last number there is is ${MAX_QUEUE}`)
+  return { first, count }
 }
 
 /** A value of a layer; problems that leave the rest readable go to the layer. */
@@ -288,6 +303,12 @@ class Settings {
     return fromFlags ?? fromFile ?? fallback
   }
 
+  /** Notes what is wrong with a value that is in force, at the place that it comes from. */
+  refuse(path: readonly string[], problem: string): void {
+    const layer = this.#flags.read(path, () => true) ? this.#flags : this.#file
+    layer.read(path, (reader) => reader.fail(problem))
+  }
+
   refuseUnknown(): void {
     refuseUnknown(this.#file, this.#file.root, knownKeys)
   }
@@ -323,7 +344,6 @@ const laterKeys = new Map<string, unknown>([
   ['denyWith', 'drop'],
   ['unknownLocal', undefined],
   ['hold', undefined],
-  ['queue.count', 1],
   ['remember', undefined],
   ['metrics', undefined],
   ['log', undefined],
@@ -480,7 +500,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
     sources: flags.source?.map((path) => ({ files: { path: absolute(path) } })),
     nodeName: flags['node-name'],
     onFailure: flags['on-failure'],
-    queue: { first: flags['queue-first'], maxLength: flags['queue-max-length'] },
+    queue: { first: flags['queue-first'], count: flags['queue-count'], maxLength: flags['queue-max-length'] },
     marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
     control: { socket: absolute(flags['control-socket']), group: flags['control-group'] },
     stateDir: absolute(flags['state-dir']),

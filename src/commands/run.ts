@@ -55,6 +55,7 @@ export default class Run extends KnpCommand {
       nodeName,
       onFailure,
       queueNumber: queue.first,
+      queueCount: queue.count,
       queueLength: queue.maxLength,
       marks: marksOf(config),
       failsafe: failsafeOf(config),

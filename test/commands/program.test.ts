@@ -75,6 +75,7 @@ t.test('the ruleset as text', async (t) => {
   t.equal(changed.status, 0)
   t.match(changed.stdout, 'meta mark & 0x00008000 == 0x00008000 queue flags bypass to 7\n')
   t.notMatch(changed.stdout, '0x7f000000')
+  t.match((await print('--queue-count', '4')).stdout, / queue flags bypass to 100-103\n$/)
 
   const wrong: readonly [flags: readonly string[], stderr: RegExp][] = [
     [['--marks-packet', '0xf'], /^knp: --marks-packet: 0x0000000f is not enough: 7 adjoining bits are needed\n/],
