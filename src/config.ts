@@ -22,7 +22,10 @@ export interface Config {
   readonly nodeName: string
   /** Packets that get no verdict. */
   readonly onFailure: OnFailure
-  /** `first`: number of the first netfilter queue; `count`: how many there are, each with a packet thread; `maxLength`: how many packets may wait in each. */
+  /**
+   * `first`: number of the first netfilter queue; `count`: how many there are, each with a packet thread; `maxLength`: how
+   * many packets may wait in each.
+   */
   readonly queue: QueueRange & { readonly maxLength: number }
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
   readonly marks: { readonly packet: number; readonly conntrack: number }
