@@ -20,6 +20,8 @@ export interface DatapathOptions {
   readonly seconds: number
   /** How often the whole series of scenarios is gone through. */
   readonly repetitions: number
+  /** How many queues there are where packets are queued. */
+  readonly queues: number
   /** Told what is being done. */
   readonly progress?: (line: string) => void
 }
@@ -64,7 +66,7 @@ const tuples = {
   ports: [20_001, 24_096],
 } as const
 
-const queue = 100
+const firstQueue = 100
 const jiffyUs = 10_000
 const baselineMs = 300
 /** Processors that may be at work when nothing is measured; a run amid more has no CPU time. */
@@ -90,7 +92,7 @@ export async function runDatapath(options: DatapathOptions, tested: Product = pr
       namespace: network.namespaceOf(network.router),
       servers: tuples.servers,
       clients: tuples.clients,
-      queue,
+      queues: { first: firstQueue, count: options.queues },
     }
     const measurements = await measureAll(site, scenariosOf(site, tested), options)
     await endProcess(server)

@@ -4,16 +4,18 @@ import { machine, runDatapath } from './datapath.ts'
 import { judgeEngine, runEngine } from './engine.ts'
 import { formatTable, type Judge, type Report } from './rows.ts'
 
-const usage = `usage: npm run bench -- engine|datapath [--json] [--seconds S] [--repetitions R]
+const usage = `usage: npm run bench -- engine|datapath [--json] [--seconds S] [--repetitions R] [--queues N]
 
   --seconds S      length of each run (default 3); datapath only
   --repetitions R  how often the scenarios are gone through; the result is the median (default 3; engine: 5)
+  --queues N       how many queues, each with a thread (the C loop: a process) that answers (default 1); datapath only
   --json           print {schema: "knp.bench/v1", rows}
 `
 
 interface Options {
   readonly seconds: number
   readonly repetitions: number
+  readonly queues: number
   readonly progress: (line: string) => void
 }
 
@@ -42,6 +44,7 @@ async function main(): Promise<void> {
       json: { type: 'boolean', default: false },
       seconds: { type: 'string', default: '3' },
       repetitions: { type: 'string' },
+      queues: { type: 'string', default: '1' },
       help: { type: 'boolean', default: false },
     },
   })
@@ -56,6 +59,7 @@ async function main(): Promise<void> {
   const report = await benchmark.run({
     seconds: positive('seconds', values.seconds),
     repetitions: Math.ceil(positive('repetitions', values.repetitions ?? benchmark.repetitions)),
+    queues: Math.ceil(positive('queues', values.queues)),
     progress: (line) => process.stderr.write(`${line}\n`),
   })
   const table = () => `${machine()}\n\n${formatTable(report.rows, benchmark.judge)}`

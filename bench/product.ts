@@ -15,7 +15,8 @@ export const product: Product = {
     await inRouter(site, [
       process.execPath,
       rulesetScript,
-      `${site.queue}`,
+      `${site.queues.first}`,
+      `${site.queues.count}`,
       divert ? 'divert' : 'pass',
       ...site.servers,
     ])
@@ -35,7 +36,9 @@ export const product: Product = {
       '--source',
       join(folder, 'policies'),
       '--queue-first',
-      `${site.queue}`,
+      `${site.queues.first}`,
+      '--queue-count',
+      `${site.queues.count}`,
     ]
     const child = site.network.spawn(
       site.network.router,

@@ -1,7 +1,7 @@
 /**
  * Installs knp's own ruleset in the network namespace that this process runs in, without a firewall behind it:
- * `node ruleset.ts QUEUE divert|pass ADDRESS...`. With `pass` nothing is handed to the queue, and what would be is allowed and
- * stamped at once.
+ * `node ruleset.ts QUEUE COUNT divert|pass ADDRESS...`. With `pass` nothing is handed to the queues, and what would be is
+ * allowed and stamped at once.
  */
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../src/datapath/marks.ts'
 import { parseAddress } from '../src/engine/index.ts'
@@ -10,7 +10,7 @@ import { runNft } from '../src/ruleset/nft.ts'
 import { Ruleset } from '../src/ruleset/ruleset.ts'
 import { divertChains, TABLE } from '../src/ruleset/text.ts'
 
-const [queue, way, ...addresses] = process.argv.slice(2)
+const [queue, count, way, ...addresses] = process.argv.slice(2)
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const ruleset = new Ruleset({
   marks,
@@ -18,7 +18,7 @@ const ruleset = new Ruleset({
   denyWith: 'drop',
   failsafe: defaultFailsafe,
   queue: Number(queue),
-  queuesTotal: 1,
+  queuesTotal: Number(count),
 })
 await ruleset.install({
   subjects: addresses.map((address) => parseAddress(address)!),

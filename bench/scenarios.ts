@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Network } from '../src/lab/network.ts'
+import { type QueueRange, queueNumbers } from '../src/queue-range.ts'
 import { nativeProgram } from './native.ts'
 
 /** What is between client and server while a load runs. */
@@ -22,7 +23,8 @@ export interface Site {
   /** Addresses that are to be protected: connections to all of them are first judged. */
   readonly servers: readonly string[]
   readonly clients: readonly string[]
-  readonly queue: number
+  /** Who answers has a thread or a process for each of them. */
+  readonly queues: QueueRange
 }
 
 /** The product, as far as the scenarios need it. Everything is done to the namespace of `site`. */
@@ -58,7 +60,7 @@ export function scenariosOf(site: Site, product: Product): readonly Scenario[] {
     start: async () => {},
     stop: async () => {},
   }
-  let loop: ChildProcess | undefined
+  let loops: readonly ChildProcess[] = []
   let stopFirewall: (() => Promise<void>) | undefined
   return [
     free,
@@ -73,12 +75,16 @@ export function scenariosOf(site: Site, product: Product): readonly Scenario[] {
       isQueued: true,
       async start() {
         const { and, or } = product.allowMark(site)
-        const argv = [await nativeProgram('accept-all'), `${site.queue}`, '--mark-and', `${and}`, '--mark-or', `${or}`]
+        const program = await nativeProgram('accept-all')
         await product.installRuleset(site, { divert: true })
-        loop = await startReady(site.network, site.network.router, argv)
+        const starts = queueNumbers(site.queues).map((queue) => {
+          const argv = [program, `${queue}`, '--mark-and', `${and}`, '--mark-or', `${or}`]
+          return startReady(site.network, site.network.router, argv)
+        })
+        loops = await Promise.all(starts)
       },
       async stop() {
-        if (loop) await endProcess(loop)
+        await Promise.all(loops.map(endProcess))
         await product.removeRuleset(site)
       },
     },

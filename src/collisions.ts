@@ -1,5 +1,6 @@
 import type { MarkLayout } from './datapath/marks.ts'
 import type { Finding } from './finding.ts'
+import { describeQueues, type QueueRange, queueNumbers } from './queue-range.ts'
 import { TABLE } from './ruleset/text.ts'
 
 /** Programs that bring rules of their own, by what their tables and chains are called. */
@@ -56,7 +57,7 @@ interface Entry {
  * What of other programs' rules gets in knp's way. Pure.
  * @param ruleset what `nft --json list ruleset` prints
  */
-export function findCollisions(ruleset: unknown, marks: MarkLayout, queue: number): Finding[] {
+export function findCollisions(ruleset: unknown, marks: MarkLayout, queues: QueueRange): Finding[] {
   const entries = ((ruleset as { nftables?: readonly Entry[] }).nftables ?? []).filter(
     (entry) => tableOf(entry) !== TABLE,
   )
@@ -80,7 +81,7 @@ export function findCollisions(ruleset: unknown, marks: MarkLayout, queue: numbe
       remedy: 'keep protected workloads out of the flowtable',
     })
   }
-  findings.push(...markCollisions(entries, marks), ...queueCollisions(entries, queue))
+  findings.push(...markCollisions(entries, marks), ...queueCollisions(entries, queues))
   return findings
 }
 
@@ -128,19 +129,22 @@ function isMark(value: unknown, kind: 'meta' | 'ct'): boolean {
   return (value as Record<string, { key?: string } | undefined>)[kind]?.key === 'mark'
 }
 
-function queueCollisions(entries: readonly Entry[], queue: number): Finding[] {
+function queueCollisions(entries: readonly Entry[], queues: QueueRange): Finding[] {
   return entries.flatMap(({ rule }) => {
     const statements = (rule?.expr ?? []) as readonly { readonly queue?: { readonly num?: unknown } | null }[]
     const numbers = statements.find(({ queue }) => queue)?.queue?.num
     const range = (numbers as { range?: readonly [number, number] } | undefined)?.range
-    const isTaken = numbers === queue || (range && queue >= range[0] && queue <= range[1])
-    if (!rule || !isTaken) return []
+    const [first, last] = typeof numbers === 'number' ? [numbers, numbers] : (range ?? [])
+    if (!rule || first === undefined || last === undefined) return []
+    const taken = queueNumbers(queues).filter((number) => number >= first && number <= last)
+    if (taken.length === 0) return []
+    const shared = { first: taken[0]!, count: taken.length }
     return [
       {
         check: 'queue number',
         result: 'warn' as const,
-        detail: `${rule.family} ${rule.table}, chain ${rule.chain}, sends packets to queue ${queue} too`,
-        remedy: 'choose another: --queue-first',
+        detail: `${rule.family} ${rule.table}, chain ${rule.chain}, sends packets to ${describeQueues(shared)} too`,
+        remedy: 'choose others: --queue-first',
       },
     ]
   })

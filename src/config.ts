@@ -7,6 +7,7 @@ import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader }
 import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
+import type { QueueRange } from './queue-range.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
 import type { DenyWith, OnFailure } from './ruleset/text.ts'
 
@@ -23,8 +24,11 @@ export interface Config {
   readonly onFailure: OnFailure
   /** Packets that policies deny. */
   readonly denyWith: DenyWith
-  /** `first`: number of the netfilter queue; `maxLength`: how many packets may wait in it. */
-  readonly queue: { readonly first: number; readonly maxLength: number }
+  /**
+   * `first`: number of the first netfilter queue; `count`: how many there are, each with a packet thread; `maxLength`: how
+   * many packets may wait in each.
+   */
+  readonly queue: QueueRange & { readonly maxLength: number }
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
   readonly marks: { readonly packet: number; readonly conntrack: number }
   /** `socket`: absolute path; `group`: name of the group that may connect, none but root's own where absent. */
@@ -60,12 +64,15 @@ export interface OutboundFailsafe extends FailsafePort {
 
 export type FailsafeProtocol = (typeof protocols)[number]
 const protocols = ['tcp', 'udp', 'sctp'] as const
+const MAX_QUEUE = 65535
+/** Each has a thread; more than processors are of no use. */
+const MAX_QUEUES = 64
 
 /** What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. */
 export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   onFailure: 'closed',
   denyWith: 'drop',
-  queue: { first: 100, maxLength: 8192 },
+  queue: { first: 100, count: 1, maxLength: 8192 },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
   control: { socket: '/run/knp/control.sock' },
   stateDir: '/var/lib/knp',
@@ -90,6 +97,7 @@ export interface ConfigFlags {
   readonly 'on-failure'?: string | undefined
   readonly 'deny-with'?: string | undefined
   readonly 'queue-first'?: number | undefined
+  readonly 'queue-count'?: number | undefined
   readonly 'queue-max-length'?: number | undefined
   readonly 'marks-packet'?: string | undefined
   readonly 'marks-conntrack'?: string | undefined
@@ -203,7 +211,7 @@ function readSettings(settings: Settings): Config {
     onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), configDefaults.onFailure),
     denyWith: settings.of(['denyWith'], (reader) => reader.oneOf(['drop', 'reject']), configDefaults.denyWith),
     queue: {
-      first: settings.of(['queue', 'first'], (reader) => reader.integer(0, 65535), queue.first),
+      ...queueRange(settings),
       maxLength: settings.of(['queue', 'maxLength'], (reader) => reader.integer(1, 1 << 20), queue.maxLength),
     },
     marks: {
@@ -229,6 +237,16 @@ function readSettings(settings: Settings): Config {
     },
     evaluators: settings.of(['evaluators'], evaluatorList, configDefaults.evaluators),
   }
+}
+
+function queueRange(settings: Settings): QueueRange {
+  const { queue } = configDefaults
+  const path = ['queue', 'count']
+  const first = settings.of(['queue', 'first'], (reader) => reader.integer(0, MAX_QUEUE), queue.first)
+  const count = settings.of(path, (reader) => reader.integer(1, MAX_QUEUES), queue.count)
+  if (first + count - 1 > MAX_QUEUE)
+    settings.refuse(path, `${count} queues from ${first} on are too many: the last number there is is ${MAX_QUEUE}`)
+  return { first, count }
 }
 
 /** A value of a layer; problems that leave the rest readable go to the layer. */
@@ -293,6 +311,12 @@ class Settings {
     return fromFlags ?? fromFile ?? fallback
   }
 
+  /** Notes what is wrong with a value that is in force, at the place that it comes from. */
+  refuse(path: readonly string[], problem: string): void {
+    const layer = this.#flags.read(path, () => true) ? this.#flags : this.#file
+    layer.read(path, (reader) => reader.fail(problem))
+  }
+
   refuseUnknown(): void {
     refuseUnknown(this.#file, this.#file.root, knownKeys)
   }
@@ -327,7 +351,6 @@ const laterKeys = new Map<string, unknown>([
   ['mode', 'enforce'],
   ['unknownLocal', undefined],
   ['hold', undefined],
-  ['queue.count', 1],
   ['remember', undefined],
   ['metrics', undefined],
   ['log', undefined],
@@ -485,7 +508,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
     nodeName: flags['node-name'],
     onFailure: flags['on-failure'],
     denyWith: flags['deny-with'],
-    queue: { first: flags['queue-first'], maxLength: flags['queue-max-length'] },
+    queue: { first: flags['queue-first'], count: flags['queue-count'], maxLength: flags['queue-max-length'] },
     marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
     control: { socket: absolute(flags['control-socket']), group: flags['control-group'] },
     stateDir: absolute(flags['state-dir']),

@@ -5,10 +5,13 @@ import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLay
 import { parseBlock } from './engine/index.ts'
 import { KnpError } from './errors.ts'
 import type { Finding } from './finding.ts'
+import { isNamespaceClaimed } from './native/claim.ts'
 import { sweepMarks } from './native/conntrack.ts'
 import { type Netlink, NetlinkError, openNetlink } from './native/netlink.ts'
 import { batch, check, divertRule, type QueueMechanism } from './native/nftables.ts'
+import { findPortOwner } from './native/port-owner.ts'
 import { loadQueues, readQueueStatistics } from './native/queue-statistics.ts'
+import { describeQueues, type QueueRange, queueNumbers } from './queue-range.ts'
 import { defaultFailsafe } from './ruleset/failsafe.ts'
 import { listRuleset, nftVersion, runNft } from './ruleset/nft.ts'
 import { divertMechanism } from './ruleset/ruleset.ts'
@@ -16,12 +19,19 @@ import { objectsText, rulesText, TABLE } from './ruleset/text.ts'
 
 const CAP_NET_ADMIN = 12
 const PROBE = 'knp_probe'
+const defaultQueues: QueueRange = { first: 100, count: 1 }
 const defaultMarks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 /** Every kind of rule. */
 const probeHost = { ingress: true, egress: true, forwards: [parseBlock('192.0.2.0/24')!, parseBlock('2001:db8::/64')!] }
 
-/** Everything the firewall needs of this machine, and what is known to go wrong beside it. Changes nothing. */
-export async function examineHost(marks: MarkLayout = defaultMarks, queue = 100): Promise<Finding[]> {
+/**
+ * Everything the firewall needs of this machine, and what is known to go wrong beside it. Changes nothing.
+ * @param queues those that the firewall is to bind
+ */
+export async function examineHost(
+  marks: MarkLayout = defaultMarks,
+  queues: QueueRange = defaultQueues,
+): Promise<Finding[]> {
   const findings = [checkPlatform()]
   if (hasFailed(findings)) return findings
   findings.push(checkPrivilege(), await checkNft())
@@ -30,10 +40,10 @@ export async function examineHost(marks: MarkLayout = defaultMarks, queue = 100)
     findings.push(
       await checkRules(),
       checkDivert(netlink),
-      checkQueues(netlink),
+      checkQueues(netlink, queues),
       checkConntrack(netlink),
       checkOwnTable(netlink),
-      ...(await checkOthers(marks, queue)),
+      ...(await checkOthers(marks, queues)),
     )
   }
   netlink?.close()
@@ -139,13 +149,22 @@ function probeDivert(mechanism: QueueMechanism) {
   return batch(PROBE).addTable().addChain('probe').addRule('probe', rule)
 }
 
-function checkQueues(netlink: Netlink): Finding {
+function checkQueues(netlink: Netlink, wanted: QueueRange): Finding {
   const check = 'queues'
   loadQueues(netlink)
   const queues = readQueueStatistics()
   if (queues) {
-    const bound = queues.map(({ queue, portId }) => `${queue} is bound by port ${portId}`)
-    return { check, result: 'ok', detail: bound.join(', ') || 'none is bound' }
+    const numbers = queueNumbers(wanted)
+    const taken = queues.filter(({ queue }) => numbers.includes(queue))
+    const bound = queues.map((entry) => {
+      const owner = taken.includes(entry) ? findPortOwner(entry.portId) : undefined
+      return `${entry.queue} is bound by port ${entry.portId}${owner ? `, ${owner.name} (pid ${owner.pid})` : ''}`
+    })
+    const detail = bound.join('; ') || 'none is bound'
+    // A firewall that runs has them itself.
+    if (taken.length === 0 || isNamespaceClaimed()) return { check, result: 'ok', detail }
+    const remedy = `stop what has bound ${describeQueues(wanted)}, or choose others: --queue-first`
+    return { check, result: 'warn', detail, remedy }
   }
   const path = '/proc/net/netfilter/nfnetlink_queue'
   if (existsSync(path)) {
@@ -177,9 +196,9 @@ function checkConntrack(netlink: Netlink): Finding {
 }
 
 /** Rules of others; what cannot be listed is not held against the machine. */
-async function checkOthers(marks: MarkLayout, queue: number): Promise<Finding[]> {
+async function checkOthers(marks: MarkLayout, queues: QueueRange): Promise<Finding[]> {
   try {
-    return findCollisions(await listRuleset(), marks, queue)
+    return findCollisions(await listRuleset(), marks, queues)
   } catch (error) {
     return [
       { check: 'other firewalls', result: 'warn', detail: `their rules cannot be listed: ${(error as Error).message}` },

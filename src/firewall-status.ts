@@ -1,4 +1,4 @@
-import type { readCounters } from './datapath/packet-loop.ts'
+import type { PacketCounters } from './datapath/threads.ts'
 import type { QueueStatistics } from './native/queue-statistics.ts'
 import type { RulesetCounters } from './ruleset/ruleset.ts'
 import type { DenyWith, OnFailure } from './ruleset/text.ts'
@@ -7,7 +7,7 @@ import type { SourceHealth } from './sources/source.ts'
 /** The state of a running firewall at one instant. */
 export interface FirewallStatus {
   readonly mode: 'enforce'
-  /** Whether the kernel holds our rules and the packet thread answers. */
+  /** Whether the kernel holds our rules and the packet threads answer. */
   readonly enforcing: boolean
   readonly generation: number
   readonly nodeName: string
@@ -33,9 +33,25 @@ export interface FirewallStatus {
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly divertRule: 'nft queue' | 'xt target' | 'missing'
-  readonly queue: { readonly number: number; readonly length: number; readonly statistics?: QueueStatistics }
+  readonly queue: {
+    /** The first one's. */
+    readonly number: number
+    /** How many there are, their numbers following each other. */
+    readonly count: number
+    /** How many packets may wait in each. */
+    readonly length: number
+    /** Of queue `number`. */
+    readonly statistics?: QueueStatistics
+  }
+  /** Each queue with what its thread has counted, in the order of their numbers. */
+  readonly queues: readonly {
+    readonly number: number
+    readonly statistics?: QueueStatistics
+    readonly packetThread: PacketCounters
+  }[]
   readonly counters: RulesetCounters
-  readonly packetThread: ReturnType<typeof readCounters>
+  /** Of all packet threads together. */
+  readonly packetThread: PacketCounters
   /** How often the rules were put back after another program had changed or removed them. */
   readonly repairs: number
   readonly sources: readonly SourceHealth[]

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
-import { readCounters } from './datapath/packet-loop.ts'
-import { PacketThread } from './datapath/thread.ts'
+import { PacketThreads, sumCounters } from './datapath/threads.ts'
 import { type CompiledPolicy, Compiler, compile, type Delta, formatBlock, type PolicyKind } from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
@@ -13,6 +12,7 @@ import type { TableChange } from './native/kernel-watch-thread.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
+import { queueNumbers } from './queue-range.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
 import { RepairPacer } from './ruleset/repair-pacer.ts'
 import { Ruleset, type Wanted } from './ruleset/ruleset.ts'
@@ -30,8 +30,11 @@ export interface FirewallOptions {
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
+  /** The first queue's number. */
   readonly queueNumber: number
-  /** How many packets may wait for a verdict. */
+  /** How many queues there are, each with a packet thread. */
+  readonly queueCount: number
+  /** How many packets may wait for a verdict in each. */
   readonly queueLength: number
   readonly marks: MarkLayout
   /** Evaluators of third parties. */
@@ -69,7 +72,7 @@ interface Suspicion {
   readonly atMs: number
 }
 
-/** Joins sources, engine, packet thread and ruleset; see docs/architecture.md. */
+/** Joins sources, engine, packet threads and ruleset; see docs/architecture.md. */
 export class Firewall {
   /** Rejects when enforcing has ended without being asked to. */
   readonly failure: Promise<never>
@@ -82,7 +85,7 @@ export class Firewall {
   readonly #restoredFromMs: number | undefined
   readonly #trial: PolicyTrial
   readonly #ruleset: Ruleset
-  readonly #thread: PacketThread
+  readonly #threads: PacketThreads
   readonly #watch: KernelWatch
   readonly #pacer = new RepairPacer()
   readonly #abort: AbortController
@@ -118,7 +121,7 @@ export class Firewall {
     const abort = new AbortController()
     const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
-    let thread: PacketThread | undefined
+    let threads: PacketThreads | undefined
     let watch: KernelWatch | undefined
     let ruleset: Ruleset | undefined
     try {
@@ -135,20 +138,20 @@ export class Firewall {
       hasChanged = false
       const compiler = new Compiler(kinds, options.nodeName)
       const compiled = compiler.update(store.takeAll())
-      thread = await PacketThread.start({
-        queue: {
-          number: options.queueNumber,
+      const { marks, onFailure, failsafe, queueNumber, queueCount } = options
+      threads = await PacketThreads.start({
+        queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => ({
+          number,
           maxLength: options.queueLength,
           copyBytes: COPY_BYTES,
           capacity: BATCH_PACKETS,
           receiveBufferBytes: RECEIVE_BUFFER_BYTES,
-        },
-        marks: options.marks,
+        })),
+        marks,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
         evaluators: options.evaluators ?? [],
       })
-      const { marks, onFailure, denyWith, failsafe, queueNumber } = options
       watch = await watchKernel(
         { table: TABLE },
         {
@@ -163,7 +166,10 @@ export class Firewall {
           },
         },
       )
-      ruleset = new Ruleset({ marks, onFailure, denyWith, failsafe, queue: queueNumber, queuesTotal: 1 }, watch)
+      ruleset = new Ruleset(
+        { marks, onFailure, denyWith: options.denyWith, failsafe, queue: queueNumber, queuesTotal: queueCount },
+        watch,
+      )
       await ruleset.install(wantedBy(compiled, FIRST_STAMP))
       firewall = new Firewall({
         options,
@@ -174,7 +180,7 @@ export class Firewall {
         abort,
         compiler,
         compiled,
-        thread,
+        threads,
         watch,
         ruleset,
         giveBack,
@@ -186,7 +192,7 @@ export class Firewall {
       abort.abort()
       ruleset?.close()
       await watch?.stop()
-      await thread?.stop()
+      await threads?.stop()
       giveBack()
       throw error
     }
@@ -201,7 +207,7 @@ export class Firewall {
     abort: AbortController
     compiler: Compiler
     compiled: CompiledPolicy
-    thread: PacketThread
+    threads: PacketThreads
     watch: KernelWatch
     ruleset: Ruleset
     giveBack: () => void
@@ -225,11 +231,11 @@ export class Firewall {
     this.#abort = parts.abort
     this.#compiler = parts.compiler
     this.#compiled = parts.compiled
-    this.#thread = parts.thread
+    this.#threads = parts.threads
     this.#watch = parts.watch
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
-    this.failure = parts.thread.failure
+    this.failure = parts.threads.failure
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
   }
@@ -271,7 +277,12 @@ export class Firewall {
     const options = this.#options
     const compiled = this.#compiled
     const sources = options.sources.map((source) => source.health())
-    const statistics = readQueueStatistics()?.find(({ queue }) => queue === options.queueNumber)
+    const known = readQueueStatistics()
+    const queues = this.#threads.counters().map(({ queue: number, counters }) => {
+      const statistics = known?.find(({ queue }) => queue === number)
+      return { number, ...(statistics && { statistics }), packetThread: counters }
+    })
+    const statistics = queues[0]?.statistics
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
     if (this.#problem !== undefined) problems.push(this.#problem)
     if (this.#lastGood.problem !== undefined) problems.push(this.#lastGood.problem)
@@ -308,9 +319,15 @@ export class Firewall {
       onFailure: options.onFailure,
       denyWith: options.denyWith,
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
-      queue: { number: options.queueNumber, length: options.queueLength, ...(statistics && { statistics }) },
+      queue: {
+        number: options.queueNumber,
+        count: options.queueCount,
+        length: options.queueLength,
+        ...(statistics && { statistics }),
+      },
+      queues,
       counters: this.#ruleset.counters(),
-      packetThread: readCounters(this.#thread.counters),
+      packetThread: sumCounters(queues.map(({ packetThread }) => packetThread)),
       repairs: this.#repairs,
       sources,
       problems,
@@ -332,7 +349,7 @@ export class Firewall {
     await this.#lastGood.settled()
     if (this.#options.onFailure === 'open') await this.#ruleset.remove()
     await this.#watch.stop()
-    await this.#thread.stop()
+    await this.#threads.stop()
     this.#ruleset.close()
     this.#giveBack()
   }
@@ -341,7 +358,7 @@ export class Firewall {
     const compiled = this.#compile()
     const stamp = nextStamp(this.#stamp)
     // The engine first: what it decides from now on is not remembered before the ruleset follows.
-    await this.#thread.swap(compiled.generation, stamp)
+    await this.#threads.swap(compiled.generation, stamp)
     this.#compiled = compiled
     this.#stamp = stamp
     await this.#ruleset.update(wantedBy(compiled, stamp))
@@ -349,7 +366,7 @@ export class Firewall {
     this.#keepPicture()
   }
 
-  /** What a former call may still be read of is no longer: the packet thread has the latest generation. */
+  /** What a former call may still be read of is no longer: all packet threads have the latest generation. */
   #compile(): CompiledPolicy {
     const former = this.#compiler
     this.#compiler = undefined

@@ -52,11 +52,15 @@ export const runFlags = {
   }),
   'queue-first': Flags.integer({
     defaultHelp: shows(String(queue.first)),
-    description: 'number of the netfilter queue',
+    description: 'number of the first netfilter queue',
+  }),
+  'queue-count': Flags.integer({
+    defaultHelp: shows(String(queue.count)),
+    description: 'how many queues there are, numbered from the first on, each with a thread of its own',
   }),
   'queue-max-length': Flags.integer({
     defaultHelp: shows(String(queue.maxLength)),
-    description: 'how many packets may wait for a verdict',
+    description: 'how many packets may wait for a verdict in each queue',
   }),
   'marks-packet': Flags.string({
     defaultHelp: shows(formatMask(marks.packet)),

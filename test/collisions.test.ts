@@ -4,7 +4,7 @@ import { findCollisions } from '../src/collisions.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../src/datapath/marks.ts'
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-const QUEUE = 100
+const QUEUES = { first: 100, count: 1 }
 
 /** What `nft --json list ruleset` printed where rules like these were loaded. */
 function listed(name: string): unknown {
@@ -13,8 +13,8 @@ function listed(name: string): unknown {
 
 const rule = (chain: string, ...expr: object[]) => ({ rule: { family: 'inet', table: 'other', chain, expr } })
 const rulesetOf = (...entries: object[]) => ({ nftables: [{ metainfo: { json_schema_version: 1 } }, ...entries] })
-const found = (ruleset: unknown, layout = marks) =>
-  findCollisions(ruleset, layout, QUEUE).map(({ check, result, detail }) => `${result} ${check}: ${detail}`)
+const found = (ruleset: unknown, layout = marks, queues = QUEUES) =>
+  findCollisions(ruleset, layout, queues).map(({ check, result, detail }) => `${result} ${check}: ${detail}`)
 
 t.test('an empty ruleset, and none', async (t) => {
   t.same(found(rulesetOf()), [])
@@ -30,7 +30,7 @@ t.test('programs with rules of their own', async (t) => {
   t.same(found(listed('docker')), [
     'warn other firewall: Docker has rules here: its published ports arrive by the forward hook',
   ])
-  t.match(findCollisions(listed('docker'), marks, QUEUE), [{ remedy: /spec\.forwards/ }])
+  t.match(findCollisions(listed('docker'), marks, QUEUES), [{ remedy: /spec\.forwards/ }])
   t.same(found(listed('kube-proxy')), ['ok other firewall: kube-proxy has rules here'], 'its mark is not ours')
   const chains = (...names: string[]) => names.map((name) => ({ chain: { family: 'ip', table: 'filter', name } }))
   t.same(found(rulesetOf(...chains('ufw6-before-input', 'ts-input', 'INPUT'))), [
@@ -96,6 +96,18 @@ t.test('queues', async (t) => {
     ['a range above', { range: [101, 107] }, []],
   ]
   for (const [name, num, expected] of cases) t.same(found(queue(num)), expected, name)
+  const several = (num: unknown) => found(queue(num), marks, { first: 100, count: 4 })
+  const shared = (queues: string) => [`warn queue number: inet other, chain c, sends packets to ${queues} too`]
+  const ranges: readonly [rule: string, num: unknown, expected: string[]][] = [
+    ['the last of several', 103, shared('queue 103')],
+    ['the one behind them', 104, []],
+    ['a range that begins among them', { range: [102, 110] }, shared('queues 102-103')],
+    ['a range that ends among them', { range: [90, 101] }, shared('queues 100-101')],
+    ['a range around them', { range: [0, 65535] }, shared('queues 100-103')],
+    ['a range within them', { range: [101, 102] }, shared('queues 101-102')],
+    ['a range behind them', { range: [104, 110] }, []],
+  ]
+  for (const [name, num, expected] of ranges) t.same(several(num), expected, name)
   t.same(found(rulesetOf(rule('c', { queue: null }))), [], 'none named')
   t.same(
     found(

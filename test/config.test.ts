@@ -62,7 +62,7 @@ nodeName: web-1.example
 mode: enforce
 onFailure: open
 denyWith: reject
-queue: {first: 200, count: 1, maxLength: 64}
+queue: {first: 200, count: 4, maxLength: 64}
 marks: {packet: 0x0000ff00, conntrack: "0xF"}
 control: {socket: /run/other.sock, group: wheel}
 stateDir: /srv/state
@@ -79,7 +79,7 @@ evaluators:
     nodeName: 'web-1.example',
     onFailure: 'open',
     denyWith: 'reject',
-    queue: { first: 200, maxLength: 64 },
+    queue: { first: 200, count: 4, maxLength: 64 },
     marks: { packet: 0xff00, conntrack: 0xf },
     control: { socket: '/run/other.sock', group: 'wheel' },
     stateDir: '/srv/state',
@@ -152,7 +152,13 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ['a mask that is too wide', 'marks: {packet: 0x1ffffffff}', '1: marks.packet: 8589934591 is outside'],
   ['audit', '\n\nmode: audit', '3: mode: not supported by this version; it is always "enforce"'],
   ['neither drop nor reject', 'denyWith: tarpit', '1: denyWith: "tarpit" is none of drop, reject'],
-  ['more queues', 'queue: {count: 2}', '1: queue.count: not supported by this version; it is always 1'],
+  ['no queue', 'queue: {count: 0}', '1: queue.count: 0 is outside 1-64'],
+  ['too many queues', 'queue: {count: 65}', '1: queue.count: 65 is outside 1-64'],
+  [
+    'queues beyond the last number',
+    'queue:\n  first: 65534\n  count: 3',
+    '3: queue.count: 3 queues from 65534 on are too many: the last number there is is 65535',
+  ],
   ['unknownLocal', 'unknownLocal: deny', '1: unknownLocal: not supported by this version'],
   ['hold', 'hold: 500ms', '1: hold: not supported by this version; leave it out'],
   ['remember', 'remember: {}', '1: remember: not supported by this version'],
@@ -263,6 +269,7 @@ t.test('flags win over the file', async (t) => {
     'on-failure': 'open',
     'deny-with': 'reject',
     'queue-first': 7,
+    'queue-count': 8,
     'marks-packet': '0x00007f00',
     'marks-conntrack': '15',
     'control-socket': 'c.sock',
@@ -277,7 +284,7 @@ t.test('flags win over the file', async (t) => {
     nodeName: 'n1',
     onFailure: 'open',
     denyWith: 'reject',
-    queue: { first: 7, maxLength: 6 },
+    queue: { first: 7, count: 8, maxLength: 6 },
     marks: { packet: 0x7f00, conntrack: 15 },
     control: { socket: join(tmpdir(), 'c.sock'), group: 'staff' },
     stateDir: join(tmpdir(), '../s'),
@@ -307,6 +314,8 @@ t.test('flags that cannot be understood', async (t) => {
       { 'queue-first': 65536, 'queue-max-length': 0 },
       '--queue-first: 65536 is outside 0-65535\n--queue-max-length: 0 is',
     ],
+    [{ 'queue-count': 65 }, '--queue-count: 65 is outside 1-64'],
+    [{ 'queue-first': 65535, 'queue-count': 2 }, '--queue-count: 2 queues from 65535 on are too many: the last'],
     [{ 'marks-packet': '0x7g' }, '--marks-packet: "0x7g" is no mask such as 0x7f000000'],
     [{ 'marks-packet': '9999999999' }, '--marks-packet: 9999999999 is outside 0-4294967295'],
     [{ 'marks-conntrack': '1' }, '--marks-conntrack: 0x00000001 is not enough: 4 adjoining bits are needed'],
@@ -324,6 +333,16 @@ t.test('flags that cannot be understood', async (t) => {
     t.equal(error.code, 'USAGE', message)
     t.ok(error.message.startsWith(message), message, { found: error.message })
   }
+})
+
+t.test('how many queues there are room for is asked of the numbers in force', async (t) => {
+  const config = await written(t, 'queue: {first: 65530, count: 6}')
+  t.match((await loadConfig({ config }, NO_FILE)).queue, { first: 65530, count: 6 }, 'the last one is 65535')
+  t.match(await refusal(loadConfig({ config, 'queue-first': 65531 }, NO_FILE)), {
+    code: 'INVALID_CONFIG',
+    message: `${config}:1: queue.count: 6 queues from 65531 on are too many`,
+  })
+  t.match((await loadConfig({ config, 'queue-first': 65531, 'queue-count': 5 }, NO_FILE)).queue, { count: 5 })
 })
 
 t.test('a flag hides no mistake of the file', async (t) => {

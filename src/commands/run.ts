@@ -56,6 +56,7 @@ export default class Run extends KnpCommand {
       onFailure,
       denyWith,
       queueNumber: queue.first,
+      queueCount: queue.count,
       queueLength: queue.maxLength,
       marks: marksOf(config),
       failsafe: failsafeOf(config),

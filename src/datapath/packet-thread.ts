@@ -66,14 +66,18 @@ function run(
 }
 
 const port = parentPort!
+const data = workerData as PacketThreadData
 try {
-  const data = workerData as PacketThreadData
   run(port, data, await loadPipeline(data.evaluators))
 } catch (error) {
   const { code, message, hint } =
     error instanceof KnpError
       ? error
-      : { code: 'INTERNAL' as const, message: `packet thread: ${String(error)}`, hint: undefined }
+      : {
+          code: 'INTERNAL' as const,
+          message: `packet thread of queue ${data.queue.number}: ${String(error)}`,
+          hint: undefined,
+        }
   port.postMessage({ type: 'failed', code, message, hint } satisfies FromPacketThread)
 }
 port.close()

@@ -5,8 +5,10 @@ import { wakeQueue } from '../native/queue.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
 import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
 
-/** The packet thread, seen from the main one. */
+/** The packet thread of one queue, seen from the main one. */
 export class PacketThread {
+  /** The queue's number. */
+  readonly queue: number
   readonly counters: Counters
   readonly #worker: Worker
   readonly #wakeFd: number
@@ -28,18 +30,23 @@ export class PacketThread {
       import.meta.url,
     )
     const worker = new Worker(entry, { workerData: { ...data, counters } satisfies PacketThreadData })
+    const queue = data.queue.number
     const wakeFd = await new Promise<number>((resolve, reject) => {
+      const onExit = () => reject(endedError(queue))
       worker.once('error', reject)
+      worker.once('exit', onExit)
       worker.once('message', (message: FromPacketThread) => {
         if (message.type === 'bound') resolve(message.wakeFd)
         else if (message.type === 'failed') reject(asError(message))
         worker.removeListener('error', reject)
+        worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, wakeFd, counters)
+    return new PacketThread(worker, wakeFd, queue, counters)
   }
 
-  private constructor(worker: Worker, wakeFd: number, counters: Counters) {
+  private constructor(worker: Worker, wakeFd: number, queue: number, counters: Counters) {
+    this.queue = queue
     this.counters = counters
     this.#worker = worker
     this.#wakeFd = wakeFd
@@ -55,7 +62,7 @@ export class PacketThread {
     worker.on('error', (error) => this.#fail(error))
     this.#exited = new Promise((resolve) => {
       worker.once('exit', () => {
-        if (!this.#isStopped) this.#fail(new KnpError('INTERNAL', 'the packet thread ended'))
+        if (!this.#isStopped) this.#fail(endedError(queue))
         resolve()
       })
     })
@@ -63,8 +70,6 @@ export class PacketThread {
       if (message.type === 'swapped') this.#swaps.get(message.generation)?.resolve()
       else if (message.type === 'failed') this.#fail(asError(message))
     })
-    // The process cannot end while the thread is blocked in the kernel.
-    process.once('exit', this.#onExit)
   }
 
   /** Resolves when the thread decides by this generation, and all that it decided before has taken effect. */
@@ -80,13 +85,12 @@ export class PacketThread {
   /** Gives the queue back; packets that wait in it are dropped. */
   async stop(): Promise<void> {
     if (this.#isStopped) return
-    this.#isStopped = true
-    process.removeListener('exit', this.#onExit)
-    this.#send({ type: 'stop' })
+    this.release()
     await this.#exited
   }
 
-  readonly #onExit = () => {
+  /** Has the thread stop, and does not wait: for when the process ends, which it cannot while the thread is blocked. */
+  release(): void {
     this.#isStopped = true
     this.#send({ type: 'stop' })
   }
@@ -95,6 +99,10 @@ export class PacketThread {
     this.#worker.postMessage(message)
     wakeQueue(this.#wakeFd)
   }
+}
+
+function endedError(queue: number): KnpError {
+  return new KnpError('INTERNAL', `the packet thread of queue ${queue} ended`)
 }
 
 function asError({ code, message, hint }: Extract<FromPacketThread, { type: 'failed' }>): KnpError {

@@ -90,7 +90,7 @@ export interface Divert {
   readonly value: number
   /** The first queue's number. */
   readonly queue: number
-  /** Packets are spread by flow over this many queues, from `queue` on. */
+  /** Packets are spread over this many queues, from `queue` on, those between two addresses all to the same. */
   readonly queuesTotal: number
   /** Whether packets go on when nobody has bound the queue; they are dropped otherwise. */
   readonly bypass: boolean
@@ -342,12 +342,22 @@ function queueStatement(divert: Divert): Expression {
   const attributes = new AttributeWriter()
     .u16(NFTA_QUEUE_NUM, divert.queue)
     .u16(NFTA_QUEUE_TOTAL, divert.queuesTotal)
-    .u16(NFTA_QUEUE_FLAGS, divert.bypass ? QUEUE_BYPASS : 0)
+    .u16(NFTA_QUEUE_FLAGS, queueFlags(divert))
   return { name: 'queue', attributes: attributes.finish() }
 }
 
+/**
+ * Without CPU fanout: the kernel then chooses the queue by a hash of both addresses and the protocol, which is the same for
+ * either direction. So the packets of a flow stay in their order, and those of one that is not confirmed yet are not
+ * accepted by two threads at once: conntrack would drop all but one. By processor a flow changes its queue when its sender
+ * is moved to another one. The price: what goes between two addresses is one thread's work.
+ */
+function queueFlags({ bypass }: Divert): number {
+  return bypass ? QUEUE_BYPASS : 0
+}
+
 function queueTarget(divert: Divert): Expression {
-  const info = hostU16s([divert.queue, divert.queuesTotal, divert.bypass ? QUEUE_BYPASS : 0], NFQUEUE_INFO_BYTES)
+  const info = hostU16s([divert.queue, divert.queuesTotal, queueFlags(divert)], NFQUEUE_INFO_BYTES)
   const attributes = new AttributeWriter()
     .string(NFTA_TARGET_NAME, 'NFQUEUE')
     .u32(NFTA_TARGET_REV, NFQUEUE_REVISION)

@@ -1,4 +1,5 @@
 import type { FirewallStatus } from '../firewall-status.ts'
+import { describeQueues, formatQueues, type QueueRange } from '../queue-range.ts'
 import { printable } from './printable.ts'
 
 /** The line that `knp run` prints when packets are decided. */
@@ -6,7 +7,7 @@ export function enforcingLine(status: FirewallStatus): string {
   const { workloads, policies, subjects, generation, divertRule, queue, onFailure } = status
   return printable(
     `enforcing: ${count(policies, 'policy', 'policies')} on ${count(workloads.protected, 'workload')} (${count(subjects, 'address', 'addresses')}), ` +
-      `generation ${generation}, queue ${queue.number} by ${divertRule}, without a verdict: ${onFailure === 'closed' ? 'drop' : 'accept'}`,
+      `generation ${generation}, ${describeQueues(rangeOf(queue))} by ${divertRule}, without a verdict: ${onFailure === 'closed' ? 'drop' : 'accept'}`,
   )
 }
 
@@ -21,7 +22,7 @@ export function protectionWarning({ workloads, nodeName, isGateway }: FirewallSt
 
 /** `knp status` as people read it. */
 export function formatStatus(status: FirewallStatus): string {
-  const { queue, counters, packetThread, workloads, sources } = status
+  const { counters, packetThread, workloads, sources } = status
   const place = status.isGateway
     ? `gateway (no source knows a node "${status.nodeName}"): decides for every workload whose traffic passes`
     : `node ${status.nodeName}: decides for the workloads that run here`
@@ -37,10 +38,7 @@ export function formatStatus(status: FirewallStatus): string {
     ],
     ['denied', status.denyWith === 'drop' ? 'drop' : 'reject (TCP reset, ICMP admin-prohibited)'],
     ['no verdict', status.onFailure === 'closed' ? 'drop (closed)' : 'accept (open)'],
-    [
-      'queue',
-      `${queue.number}, room for ${queue.length}${queue.statistics ? `, ${queue.statistics.waiting} waiting` : ''}`,
-    ],
+    ['queue', queueText(status)],
     ['divert rule', status.divertRule],
     [
       'packets',
@@ -78,6 +76,22 @@ export function statusJson(status: FirewallStatus): object {
     ...rest,
     startedAt: new Date(startedAtMs).toISOString(),
   }
+}
+
+/** `100-102, room for 8192 each, 0 waiting; packets 40 + 31 + 29`: an uneven spread is seen here. */
+function queueText({ queue, queues }: FirewallStatus): string {
+  const waiting = queues.flatMap(({ statistics }) => statistics?.waiting ?? [])
+  const texts = [
+    formatQueues(rangeOf(queue)),
+    `room for ${queue.length}${queue.count > 1 ? ' each' : ''}`,
+    ...(waiting.length > 0 ? [`${waiting.reduce((sum, n) => sum + n)} waiting`] : []),
+  ]
+  const spread = queues.map(({ packetThread }) => packetThread.queued).join(' + ')
+  return texts.join(', ') + (queue.count > 1 ? `; packets ${spread}` : '')
+}
+
+function rangeOf({ number, count }: FirewallStatus['queue']): QueueRange {
+  return { first: number, count }
 }
 
 function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatus['host']>): string {

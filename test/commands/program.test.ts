@@ -77,6 +77,7 @@ t.test('the ruleset as text', async (t) => {
   t.notMatch(changed.stdout, '0x7f000000')
   t.notMatch(first.stdout, 'reject with')
   t.match((await print('--deny-with', 'reject')).stdout, '    meta l4proto tcp reject with tcp reset\n')
+  t.match((await print('--queue-count', '4')).stdout, / queue flags bypass to 100-103\n$/)
 
   const wrong: readonly [flags: readonly string[], stderr: RegExp][] = [
     [['--marks-packet', '0xf'], /^knp: --marks-packet: 0x0000000f is not enough: 7 adjoining bits are needed\n/],

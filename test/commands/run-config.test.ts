@@ -35,7 +35,7 @@ async function folder(test: Test, files: Readonly<Record<string, string>> = {}):
 const settings = `
 sources: [{files: {path: /srv/policies}}]
 nodeName: web-1
-queue: {first: 200, maxLength: 300}
+queue: {first: 200, count: 4, maxLength: 300}
 failsafe: {inbound: [{protocol: tcp, port: 2222}], outbound: []}
 `
 
@@ -50,7 +50,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     nodeName: 'web-1',
     onFailure: 'closed',
     denyWith: 'drop',
-    queue: { first: 7, maxLength: 300 },
+    queue: { first: 7, count: 4, maxLength: 300 },
     marks: { packet: 0x7f000000, conntrack: 0xf0000000 },
     control: { socket: '/run/knp/control.sock' },
     stateDir: '/var/lib/knp',

@@ -127,4 +127,25 @@ t.test("the firewall by nft's own queue statement", async (t) => {
     t.equal(await gap('judged', 'timeout'), 'timeout', 'what came about in the gap is judged')
     t.match(await product.stop(), { code: 0 })
   })
+
+  t.test('several queues', async (t) => {
+    product = await Product.start(network, folder, { args: ['--queue-count', '3'] })
+    const listed = await network.exec(network.router, ['nft', 'list', 'ruleset'])
+    t.match(listed.stdout, /chain divert_forward \{[^}]* queue flags bypass to 100-102\n/)
+    await reaches(t, ['passes', 'timeout'], 'by policy')
+    const { counters, queues } = await product.status()
+    t.match(counters, { queued: 8, allowed: 4, denied: 4, unanswered: 0 })
+    const judged = queues.map(({ packetThread }) => packetThread.queued)
+    t.same(
+      queues.map(({ statistics }) => statistics?.idSequence),
+      judged,
+      'each thread judged what its queue was given',
+    )
+    t.equal(
+      judged.reduce((sum, n) => sum + n),
+      8,
+      `${judged}`,
+    )
+    t.match(await product.stop(), { code: 0 })
+  })
 })

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
 // Each part runs in a network namespace of its own, where `lo` is up and nothing else is.
-const parts = ['queue-conformance', 'queue', 'nftables', 'conntrack'] as const
+const parts = ['queue-conformance', 'queue', 'packet-threads', 'nftables', 'conntrack'] as const
 
 const missing = process.getuid?.() === 0 ? undefined : 'needs root, for network namespaces and nftables'
 

@@ -2,6 +2,16 @@ import t from 'tap'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import { enforcingLine, formatStatus, isHealthy, protectionWarning, statusJson } from '../../src/output/status.ts'
 
+const packetThread = {
+  queued: 9,
+  allowed: 7,
+  denied: 1,
+  unreadable: 1,
+  failed: 0,
+  batches: 4,
+  overflows: 0,
+  answerErrors: 0,
+}
 const healthy: FirewallStatus = {
   mode: 'enforce',
   enforcing: true,
@@ -15,20 +25,12 @@ const healthy: FirewallStatus = {
   onFailure: 'closed',
   denyWith: 'drop',
   divertRule: 'nft queue',
-  queue: { number: 100, length: 8192 },
+  queue: { number: 100, count: 1, length: 8192 },
+  queues: [{ number: 100, packetThread }],
   failsafe: { inbound: ['tcp/22'], outbound: ['udp/53'] },
   warnings: [],
   counters: { limited: 0, queued: 10, allowed: 7, denied: 2, unanswered: 1 },
-  packetThread: {
-    queued: 9,
-    allowed: 7,
-    denied: 1,
-    unreadable: 1,
-    failed: 0,
-    batches: 4,
-    overflows: 0,
-    answerErrors: 0,
-  },
+  packetThread,
   repairs: 0,
   sources: [{ name: 'files policies/', isCurrent: true, syncedAtMs: Date.UTC(2026, 0, 2, 3, 4, 5), notes: [] }],
   problems: [],
@@ -133,6 +135,28 @@ t.test('this machine, where a HostEndpoint is it', async (t) => {
   t.equal(row(healthy, 'host'), undefined)
   t.equal(row(healthy, 'failsafe'), undefined, 'without a host there is nothing to pass')
   t.match(statusJson({ ...healthy, host }), { host, failsafe: { inbound: ['tcp/22'] } })
+})
+
+t.test('several queues', async (t) => {
+  const statistics = (queue: number, waiting: number) => {
+    const others = { portId: 1, copyMode: 'packet', copyRange: 512, dropped: 0, userDropped: 0, idSequence: 7 } as const
+    return { queue, waiting, ...others }
+  }
+  const queues = [2, 0, 3].map((waiting, i) => ({
+    number: 100 + i,
+    statistics: statistics(100 + i, waiting),
+    packetThread: { ...packetThread, queued: 9 + i },
+  }))
+  const several: FirewallStatus = {
+    ...healthy,
+    queue: { number: 100, count: 3, length: 64, statistics: queues[0]!.statistics },
+    queues,
+  }
+  t.equal(row(several, 'queue'), '100-102, room for 64 each, 5 waiting; packets 9 + 10 + 11')
+  t.match(enforcingLine(several), ', queues 100-102 by nft queue, ')
+  t.match(statusJson(several), { queue: { number: 100, count: 3 }, queues, packetThread })
+  const one = { ...several, queue: { ...several.queue, count: 1 }, queues: queues.slice(0, 1) }
+  t.equal(row(one, 'queue'), '100, room for 64, 2 waiting')
 })
 
 t.test('policies on trial', async (t) => {

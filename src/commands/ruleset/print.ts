@@ -1,5 +1,6 @@
 import { KnpCommand } from '../../command.ts'
 import { failsafeOf, loadConfig, marksOf } from '../../config.ts'
+import { formatQueues } from '../../queue-range.ts'
 import { divertChains, objectsText, rulesText } from '../../ruleset/text.ts'
 import { runFlags } from '../../run-flags.ts'
 
@@ -13,6 +14,7 @@ export default class RulesetPrint extends KnpCommand {
     'on-failure': runFlags['on-failure'],
     'deny-with': runFlags['deny-with'],
     'queue-first': runFlags['queue-first'],
+    'queue-count': runFlags['queue-count'],
     'marks-packet': runFlags['marks-packet'],
     'marks-conntrack': runFlags['marks-conntrack'],
   }
@@ -23,7 +25,7 @@ export default class RulesetPrint extends KnpCommand {
     const marks = marksOf(config)
     const queued = `0x${marks.queued.toString(16).padStart(8, '0')}`
     const divert = divertChains.map(
-      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${config.queue.first}\n`,
+      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${formatQueues(config.queue)}\n`,
     )
     const { onFailure, denyWith } = config
     const rules = rulesText({ marks, onFailure, denyWith, failsafe: failsafeOf(config) })

@@ -53,6 +53,7 @@ const firewall = await Firewall.start({
   failsafe: defaultFailsafe,
   stateDir: await mkdtemp(join(tmpdir(), 'knp-updates-')),
   queueNumber: 100,
+  queueCount: Number(process.argv[2] ?? 1),
   queueLength: 8192,
   marks: layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!,
   observe: () => {},
