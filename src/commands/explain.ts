@@ -53,9 +53,7 @@ export default class Explain extends KnpCommand {
       const kinds = await loadPipeline(await findEvaluators(flags))
       const { snapshot, notes } = await loadSnapshot(flags.source)
       if (!flags.quiet) for (const note of notes) this.note(`note: ${note}`)
-      const compiled = compile(snapshot, kinds)
-      if (!flags.quiet) this.noteProblems(compiled.problems)
-      const decision = explain(question, snapshot, compiled)
+      const decision = explain(question, snapshot, compile(snapshot, kinds))
       const code = decision.verdict === 'allow' ? 0 : 1
       if (flags.quiet) this.exit(code)
       await this.finish(decisionJson(decision), formatDecision(decision), code)
