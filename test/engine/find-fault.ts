@@ -8,6 +8,7 @@ import { seededRandom } from '../fixtures/random.ts'
 import { nodeNames } from '../fixtures/random-names.ts'
 import { randomFlow, randomWorld, sparseWorld } from '../fixtures/random-world.ts'
 import { ask, worldOf } from '../fixtures/world.ts'
+import { writtenChains } from '../fixtures/written-chains.ts'
 import { findPictureDifference } from '../sources/compare-pictures.ts'
 import { findDifference } from './compare-decisions.ts'
 import { findChainDifference, randomChain } from './compare-generations.ts'
@@ -112,10 +113,13 @@ function tryOracle(worlds: number): Finding {
   return nothing(looked)
 }
 
-/** Worlds that change and pictures of several sources, in turn; then as many worlds in which there is little. */
+/** Worlds that change and pictures of several sources, in turn; then as many worlds in which there is little; then what is written. */
 function tryChanges(chains: number): Finding {
   let looked = 0
-  const look = (find: () => { readonly step: number; readonly problem: string } | undefined): Finding | undefined => {
+  const look = (
+    find: () => { readonly step: number; readonly problem: string } | undefined,
+    steps = CHAIN_STEPS,
+  ): Finding | undefined => {
     let step = 0
     const what = problemOf(() => {
       const difference = find()
@@ -123,7 +127,7 @@ function tryChanges(chains: number): Finding {
       return difference?.problem
     })
     if (what) return { isFound: true, looked: looked + step + 1, what }
-    looked += CHAIN_STEPS
+    looked += steps
     return undefined
   }
   for (let seed = 1; seed <= chains; seed++) {
@@ -138,6 +142,10 @@ function tryChanges(chains: number): Finding {
     const random = seededRandom(seed ^ 0x5ba5e)
     const chain = randomChain(random, CHAIN_STEPS, CHAIN_FLOWS, sparseWorld(random))
     const found = look(() => findChainDifference(chain, 'n1'))
+    if (found) return found
+  }
+  for (const chain of writtenChains) {
+    const found = look(() => findChainDifference(chain, 'n2'), 1)
     if (found) return found
   }
   return nothing(looked)
