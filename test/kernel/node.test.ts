@@ -105,7 +105,10 @@ for (const place of places) {
         )
       }
       await sniffer.stop()
-      t.same(await decided(), { queued: stopped.length, denied: stopped.length })
+      const { queued, denied } = await decided()
+      t.equal(queued, denied, 'nothing else was let through')
+      // The end of a connection from before may come now.
+      t.ok(denied >= stopped.length, `${denied} of ${stopped.length} denied`)
     })
   })
 }
