@@ -495,7 +495,6 @@ export class Firewall {
   }
 }
 
-/** Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE. */
 /** Goes forward only, and is the same in all threads. */
 function clockMs(): number {
   return performance.timeOrigin + performance.now()
