@@ -19,8 +19,10 @@ export const exitCodes = {
   LOCKED_OUT: 1,
   /** Nothing waits to be confirmed, or there is nothing to go back to. */
   NOTHING_PENDING: 2,
-  /** No running firewall answers on the control socket. */
+  /** No running firewall answers on the control socket, or no API server on the network. */
   UNREACHABLE: 4,
+  /** The API server answers, and does not let us read what policies need. */
+  API_REFUSED: 4,
   /** The kernel or the machine lacks something knp needs. */
   UNSUPPORTED_HOST: 5,
   /** Not root and no CAP_NET_ADMIN. */

@@ -6,8 +6,16 @@ export interface SourceHealth {
   readonly isCurrent: boolean
   /** Why not, in full: file, line, object and remedy. */
   readonly error?: string
-  /** When the picture in force was read, in milliseconds since 1970. */
+  /** Since when it is not, in milliseconds since 1970. */
+  readonly brokenSinceMs?: number
+  /** When the picture in force was read, or was last known to be what there is, in milliseconds since 1970. */
   readonly syncedAtMs?: number
+  /** Of a source that is told of changes: how long it has not been told that nothing was missed. */
+  readonly lagMs?: number
+  /** When something changed last, in milliseconds since 1970. */
+  readonly lastEventAtMs?: number
+  /** How often being told of changes broke off and was begun again. */
+  readonly restarts?: number
   /** Things left out or doubtful, one line each. */
   readonly notes: readonly string[]
 }

@@ -1,0 +1,180 @@
+import { readFile } from 'node:fs/promises'
+import { type Agent, type IncomingMessage, Agent as PlainAgent, request as plainRequest } from 'node:http'
+import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
+import { KnpError } from '../../errors.ts'
+import type { Access } from './access.ts'
+import { ApiFailure } from './api-failure.ts'
+import { InvalidJson, readJson, type Wanted } from './json-scanner.ts'
+import type { Timing } from './timing.ts'
+
+interface Connection {
+  readonly access: Access
+  readonly agent: Agent
+}
+
+const KEEP_ALIVE_MS = 10_000
+/** Credentials that were read so recently are not read again: a refusal has another reason. */
+const FRESH_MS = 10_000
+/** What an error says of itself is short. */
+const MAX_ERROR_BYTES = 64 << 10
+
+/** Asks one API server; follows its credentials as they change. */
+export class ApiClient {
+  readonly #readAccess: () => Promise<Access>
+  readonly #timing: Pick<Timing, 'answerMs' | 'silenceMs'>
+  #connection: Promise<Connection> | undefined
+  #readAtMs = -Infinity
+
+  constructor(readAccess: () => Promise<Access>, timing: Pick<Timing, 'answerMs' | 'silenceMs'>) {
+    this.#readAccess = readAccess
+    this.#timing = timing
+  }
+
+  /**
+   * The answer to a GET, its body yet to come: it breaks with ApiFailure when it falls silent. Throws ApiFailure for every
+   * status but 200, and KnpError UNREADABLE_SOURCE where the credentials cannot be read.
+   */
+  async open(path: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const connection = this.#connect()
+    try {
+      return await this.#request(await connection, path, signal)
+    } catch (error) {
+      if (!mayBeStale(error) || !this.#forget(connection)) throw error
+      return await this.#request(await this.#connect(), path, signal)
+    }
+  }
+
+  /** A small answer, whole. Throws as `open`. */
+  async read(path: string, wanted: Wanted, signal: AbortSignal): Promise<unknown> {
+    const chunks: Buffer[] = []
+    for await (const chunk of await this.open(path, signal)) chunks.push(chunk as Buffer)
+    try {
+      return readJson(Buffer.concat(chunks), wanted)
+    } catch (cause) {
+      if (!(cause instanceof InvalidJson)) throw cause
+      throw new ApiFailure(`the API server's answer to ${path} is no JSON: ${cause.message}`, { cause })
+    }
+  }
+
+  close(): void {
+    void this.#connection?.then(
+      ({ agent }) => agent.destroy(),
+      () => {},
+    )
+    this.#connection = undefined
+  }
+
+  /** Makes the next request read the credentials anew. False where these have just been read: it would be of no use. */
+  #forget(connection: Promise<Connection>): boolean {
+    // Another request may have done so already.
+    if (this.#connection !== connection) return true
+    if (performance.now() - this.#readAtMs < FRESH_MS) return false
+    // Whoever still reads from the former connection goes on: its sockets end with their answers.
+    this.#connection = undefined
+    return true
+  }
+
+  #connect(): Promise<Connection> {
+    if (this.#connection) return this.#connection
+    const connection = this.#readAccess().then((access) => ({ access, agent: agentFor(access) }))
+    this.#connection = connection
+    this.#readAtMs = performance.now()
+    connection.catch(() => {
+      if (this.#connection === connection) this.#connection = undefined
+    })
+    return connection
+  }
+
+  async #request(connection: Connection, path: string, signal: AbortSignal): Promise<IncomingMessage> {
+    const { access, agent } = connection
+    const headers = { Accept: 'application/json', 'User-Agent': 'knp', ...access.headers, ...(await tokenOf(access)) }
+    const { answerMs, silenceMs } = this.#timing
+    const request = access.server.startsWith('http:') ? plainRequest : tlsRequest
+    return await new Promise((resolve, reject) => {
+      const sent = request(`${access.server}${path}`, { agent, headers, signal, timeout: answerMs })
+      let answer: IncomingMessage | undefined
+      sent.on('timeout', () => {
+        const ms = answer ? silenceMs : answerMs
+        const error = new ApiFailure(`API server ${access.server} has been silent for ${ms / 1000} s`)
+        answer?.destroy(error)
+        sent.destroy(error)
+      })
+      sent.on('error', (cause) => {
+        if (cause instanceof ApiFailure || signal.aborted) reject(cause)
+        // The server had closed the connection before it was used again.
+        else if (sent.reusedSocket && !answer) resolve(this.#request(connection, path, signal))
+        else {
+          const message = `API server ${access.server} cannot be reached: ${reasonOf(cause)}`
+          reject(new ApiFailure(message, { cause }))
+        }
+      })
+      sent.on('response', (response) => {
+        answer = response
+        sent.setTimeout(silenceMs)
+        if (response.statusCode === 200) resolve(response)
+        else refusalOf(response, access.server).then(reject, reject)
+      })
+      sent.end()
+    })
+  }
+}
+
+function agentFor({ server, tls, proxy }: Access): Agent {
+  const options = {
+    keepAlive: true,
+    keepAliveMsecs: KEEP_ALIVE_MS,
+    ...(proxy !== undefined && { proxyEnv: { HTTP_PROXY: proxy, HTTPS_PROXY: proxy } }),
+  }
+  return server.startsWith('http:') ? new PlainAgent(options) : new TlsAgent({ ...options, ...tls })
+}
+
+/** A service account's token is replaced in its file long before it ends. */
+async function tokenOf({ tokenFile }: Access): Promise<Record<string, string>> {
+  if (tokenFile === undefined) return {}
+  try {
+    return { Authorization: `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}` }
+  } catch (cause) {
+    throw new KnpError('UNREADABLE_SOURCE', `the token of the API server cannot be read: ${(cause as Error).message}`, {
+      cause,
+    })
+  }
+}
+
+/** The credentials may have been replaced: a token, a client's certificate, or the authority that signs the server's. */
+function mayBeStale(error: unknown): boolean {
+  if (!(error instanceof ApiFailure)) return false
+  const { code } = (error.cause ?? {}) as NodeJS.ErrnoException
+  return error.status === 401 || /CERT|SSL|TLS|SELF_SIGNED|UNABLE_TO/.test(code ?? '')
+}
+
+/** Happy eyeballs answer with one error for each address. */
+function reasonOf(cause: Error): string {
+  const { errors } = cause as AggregateError
+  return cause.message || errors?.map((each: Error) => each.message).join('; ') || String(cause)
+}
+
+/** The failure that an answer other than 200 is. */
+async function refusalOf(response: IncomingMessage, server: string): Promise<ApiFailure> {
+  const status = response.statusCode ?? 0
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of response) {
+    bytes += (chunk as Buffer).length
+    if (bytes <= MAX_ERROR_BYTES) chunks.push(chunk as Buffer)
+  }
+  const seconds = Number(response.headers['retry-after'])
+  return new ApiFailure(`API server ${server} answers ${status}: ${messageOf(Buffer.concat(chunks), response)}`, {
+    status,
+    ...(seconds > 0 && { retryAfterMs: seconds * 1000 }),
+  })
+}
+
+function messageOf(body: Buffer, response: IncomingMessage): string {
+  try {
+    const { message } = JSON.parse(body.toString()) as { message?: unknown }
+    if (typeof message === 'string' && message !== '') return message
+  } catch {
+    // Not of the API server: a proxy's page, for example.
+  }
+  return response.statusMessage ?? ''
+}

@@ -1,0 +1,175 @@
+import { isDeepStrictEqual } from 'node:util'
+import { sameAddresses } from '../../engine/address.ts'
+import { type Delta, objectKey, type PolicyObject } from '../../engine/index.ts'
+import type { Workload } from '../../engine/objects.ts'
+import type { Interner } from './interner.ts'
+import type { ListTaker } from './list.ts'
+import { project } from './projection.ts'
+import type { Resource } from './resources.ts'
+
+interface Problem {
+  readonly text: string
+  /** What is in force is the last good version, not what was made of a bad one. */
+  readonly isLastGood: boolean
+}
+
+/** Names, by their namespace: '' for what has none. */
+type ByName<T> = Map<string, Map<string, T>>
+
+const nothing: Delta = { upserts: [], deletes: [] }
+
+/** The objects of one resource as they were delivered last, and what is wrong with them. Answers only what differs. */
+export class HeldObjects implements ListTaker {
+  readonly #interner: Interner
+  readonly #objects: ByName<PolicyObject> = new Map()
+  readonly #problems: ByName<Problem> = new Map()
+  #resource: Resource
+  /** Taken from lists and not answered yet; of one that broke off they are still to be told. */
+  #taken: PolicyObject[] = []
+  /** Of the list that is being taken. */
+  #seen: ByName<true> = new Map()
+  #nameless: string[] = []
+
+  constructor(resource: Resource, interner: Interner) {
+    this.#resource = resource
+    this.#interner = interner
+  }
+
+  /** The same kind in another version of its API. */
+  set resource(resource: Resource) {
+    this.#resource = resource
+  }
+
+  /** One sentence for each object that is not in force as it is written. */
+  get problems(): string[] {
+    return [...this.#nameless, ...[...valuesOf(this.#problems)].map(({ text }) => text)]
+  }
+
+  /** All objects. */
+  values(): Iterable<PolicyObject> {
+    return valuesOf(this.#objects)
+  }
+
+  begin(): void {
+    this.#seen = new Map()
+    this.#nameless = []
+  }
+
+  take(item: unknown): void {
+    const [namespace, name] = placeOf(item)
+    const changed = this.#put(item)
+    if (changed) this.#taken.push(changed)
+    if (name !== undefined) setIn(this.#seen, namespace, name, true)
+  }
+
+  /** The list is whole: answers how it differs from what was held before it began. */
+  end(): Delta {
+    const deletes: string[] = []
+    for (const [namespace, names] of this.#objects) {
+      for (const [name, object] of names) {
+        if (getIn(this.#seen, namespace, name)) continue
+        deletes.push(objectKey(object))
+        deleteIn(this.#objects, namespace, name)
+      }
+    }
+    for (const [namespace, names] of this.#problems) {
+      for (const name of names.keys()) {
+        if (!getIn(this.#seen, namespace, name)) deleteIn(this.#problems, namespace, name)
+      }
+    }
+    const upserts = this.#taken.filter((object) => this.#holds(object))
+    this.#taken = []
+    this.#seen = new Map()
+    return { upserts, deletes }
+  }
+
+  /** An object is there, new or different. */
+  upsert(value: unknown): Delta {
+    const changed = this.#put(value)
+    return changed ? { upserts: [changed], deletes: [] } : nothing
+  }
+
+  /** An object is gone. */
+  remove(value: unknown): Delta {
+    const [namespace, name] = placeOf(value)
+    if (name === undefined) return nothing
+    const object = getIn(this.#objects, namespace, name)
+    deleteIn(this.#objects, namespace, name)
+    deleteIn(this.#problems, namespace, name)
+    return object ? { upserts: [], deletes: [objectKey(object)] } : nothing
+  }
+
+  /** The resource itself is gone, and all its objects with it. */
+  clear(): Delta {
+    this.begin()
+    return this.end()
+  }
+
+  #holds(object: PolicyObject): boolean {
+    return getIn(this.#objects, object.ref.namespace ?? '', object.ref.name) === object
+  }
+
+  /** Answers the object where it is not what is held. */
+  #put(value: unknown): PolicyObject | undefined {
+    const [namespace, name] = placeOf(value)
+    if (name === undefined) {
+      this.#nameless.push(`an object of ${this.#resource.name} has no name; it is left out`)
+      return undefined
+    }
+    const former = getIn(this.#objects, namespace, name)
+    const isGood = getIn(this.#problems, namespace, name)?.isLastGood !== false
+    const { object, problem } = project(this.#resource, value, isGood ? former : undefined)
+    if (problem === undefined) deleteIn(this.#problems, namespace, name)
+    else
+      setIn(this.#problems, namespace, name, { text: problem, isLastGood: object !== undefined && object === former })
+    if (!object) return undefined
+    if (former && isSame(former, object)) return undefined
+    const shared = this.#interner.intern(object)
+    setIn(this.#objects, this.#interner.text(namespace), shared.ref.name, shared)
+    return shared
+  }
+}
+
+/** Namespace and name of an object as the API delivers it: '' for one without a namespace. */
+function placeOf(value: unknown): [string, string | undefined] {
+  const { namespace, name } = ((value as { metadata?: unknown } | null)?.metadata ?? {}) as Record<string, unknown>
+  const place = typeof namespace === 'string' ? namespace : ''
+  return [place, typeof name === 'string' && name !== '' ? name : undefined]
+}
+
+function isSame(a: PolicyObject, b: PolicyObject): boolean {
+  if (a === b) return true
+  return a.type === 'Workload' && b.type === 'Workload' ? isSameWorkload(a, b) : isDeepStrictEqual(a, b)
+}
+
+/** Pods report their state again and again; most of it is nothing to policies. */
+function isSameWorkload(a: Workload, b: Workload): boolean {
+  return (
+    a.phase === b.phase &&
+    a.node === b.node &&
+    a.hostNetwork === b.hostNetwork &&
+    a.createdMs === b.createdMs &&
+    sameAddresses(a.addresses, b.addresses) &&
+    isDeepStrictEqual(a.labels, b.labels) &&
+    isDeepStrictEqual(a.ports, b.ports)
+  )
+}
+
+function getIn<T>(all: ByName<T>, namespace: string, name: string): T | undefined {
+  return all.get(namespace)?.get(name)
+}
+
+function setIn<T>(all: ByName<T>, namespace: string, name: string, value: T): void {
+  const names = all.get(namespace)
+  if (names) names.set(name, value)
+  else all.set(namespace, new Map([[name, value]]))
+}
+
+function deleteIn<T>(all: ByName<T>, namespace: string, name: string): void {
+  const names = all.get(namespace)
+  if (names?.delete(name) && names.size === 0) all.delete(namespace)
+}
+
+function* valuesOf<T>(all: ByName<T>): Iterable<T> {
+  for (const names of all.values()) yield* names.values()
+}

@@ -1,0 +1,64 @@
+import type { ApiClient } from './api-client.ts'
+import { ApiFailure } from './api-failure.ts'
+import { InvalidJson, type Wanted } from './json-scanner.ts'
+import { type ListPage, ListReader } from './list-reader.ts'
+
+/** Who takes a list. */
+export interface ListTaker {
+  /** A list begins; what was taken of a former one that did not end is no longer true. */
+  begin(): void
+  take(item: unknown): void
+}
+
+/**
+ * Lists everything at a path, page by page, and answers the version of the list. Throws ApiFailure.
+ * @param path of a collection, without a query
+ */
+export async function list(
+  api: ApiClient,
+  { path, wanted, pageSize }: { readonly path: string; readonly wanted: Wanted; readonly pageSize: number },
+  taker: ListTaker,
+  signal: AbortSignal,
+): Promise<string> {
+  let next: string | undefined
+  let limit: number | undefined = pageSize
+  taker.begin()
+  for (;;) {
+    const query = new URLSearchParams()
+    if (limit !== undefined) query.set('limit', String(limit))
+    if (next !== undefined) query.set('continue', next)
+    try {
+      const page = await readPage(api, `${path}?${query}`, wanted, taker, signal)
+      if (page.next === undefined) return page.resourceVersion
+      next = page.next
+    } catch (error) {
+      // The pages come too slowly for the server's memory: all in one, then, which is slow for the server.
+      if (!(error instanceof ApiFailure && error.isExpired && next !== undefined)) throw error
+      next = undefined
+      limit = undefined
+      taker.begin()
+    }
+  }
+}
+
+async function readPage(
+  api: ApiClient,
+  path: string,
+  wanted: Wanted,
+  taker: ListTaker,
+  signal: AbortSignal,
+): Promise<ListPage> {
+  const reader = new ListReader(wanted, (item) => taker.take(item))
+  const answer = await api.open(path, signal)
+  try {
+    for await (const chunk of answer) reader.write(chunk as Buffer)
+    return reader.end()
+  } catch (cause) {
+    answer.destroy()
+    if (cause instanceof ApiFailure || signal.aborted) throw cause
+    if (cause instanceof InvalidJson) {
+      throw new ApiFailure(`the API server's answer to ${path} cannot be read: ${cause.message}`, { cause })
+    }
+    throw new ApiFailure(`the API server's answer to ${path} breaks off: ${(cause as Error).message}`, { cause })
+  }
+}
