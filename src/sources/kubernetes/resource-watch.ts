@@ -216,7 +216,7 @@ export class ResourceWatch {
     if (isExpired) this.#version = undefined
     if (isMissing) this.#observer.missing()
     // A watch that ends, or lags too far behind, is begun again: no trouble unless that fails.
-    const passes = isMissing ? MISSING_IS_TROUBLE : isExpired || error instanceof BrokenWatch ? 2 : 1
+    const passes = isMissing ? MISSING_IS_TROUBLE : isExpired ? 3 : error instanceof BrokenWatch ? 2 : 1
     if (this.#failures < passes) return
     const isNews = this.#failure?.message !== error.message
     this.#failure = error

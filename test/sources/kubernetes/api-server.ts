@@ -147,7 +147,7 @@ export class ApiServer {
     for (const [path, { kind: its, apiVersion, watches }] of this.#collections) {
       if (its !== kind || (version !== undefined && apiVersion !== `${GROUP}/${version}`)) continue
       this.#collections.delete(path)
-      for (const { response } of watches) response.end()
+      end(watches)
     }
   }
 
@@ -182,13 +182,13 @@ export class ApiServer {
   failWatches(kind: string, code: number, message = 'trouble'): void {
     for (const { response } of this.#ofKind(kind)!.watches) {
       this.#event(response, 'ERROR', statusOf(code, message))
-      response.end()
     }
+    this.endWatches(kind)
   }
 
   /** Ends the watches of a kind as their time does. */
   endWatches(kind: string): void {
-    for (const { response } of this.#ofKind(kind)!.watches) response.end()
+    end(this.#ofKind(kind)!.watches)
   }
 
   /** Writes what no API server writes into the watches of a kind. */
@@ -342,7 +342,10 @@ export class ApiServer {
     for (const { version, type, object } of events) if (version > since) this.#event(response, type, object)
     const watch = { response, takesBookmarks: query.get('allowWatchBookmarks') === 'true' }
     watches.add(watch)
-    const timer = setTimeout(() => response.end(), seconds * 1000)
+    const timer = setTimeout(() => {
+      watches.delete(watch)
+      response.end()
+    }, seconds * 1000)
     response.on('close', () => {
       clearTimeout(timer)
       watches.delete(watch)
@@ -373,6 +376,11 @@ export function listsOf(plural: string): (asked: Asked) => boolean {
 /** Matches watches of what has this plural name. */
 export function watchesOf(plural: string): (asked: Asked) => boolean {
   return ({ path, query }) => path.endsWith(`/${plural}`) && query.get('watch') === 'true'
+}
+
+function end(watches: Set<Watch>): void {
+  for (const { response } of watches) response.end()
+  watches.clear()
 }
 
 function nameOf({ metadata: { namespace, name } }: ApiObject): string {
