@@ -55,7 +55,8 @@ export const sharedFlags = {
     // One value a flag: the arguments may stand behind it.
     multipleNonGreedy: true,
     required: true,
-    description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
+    description:
+      'YAML or JSON manifests: a file, or a folder with its sub-folders; or kubernetes: a cluster; may be repeated',
     helpValue: 'PATH',
   }),
   quiet: Flags.boolean({ char: 'q', description: 'print nothing: the exit status answers' }),

@@ -10,14 +10,17 @@ import type { EvaluatorModule } from './evaluators.ts'
 import type { QueueRange } from './queue-range.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
 import type { DenyWith, OnFailure } from './ruleset/text.ts'
+import { chooseSources, type SourceFlags } from './source-flags.ts'
+import type { ClusterChoice } from './sources/kubernetes/access.ts'
+import type { SourceChoice } from './sources/open.ts'
 
 /** Where `knp run` looks for its configuration when no other file is named. */
 export const CONFIG_FILE = '/etc/knp/knp.yaml'
 
 /** The effective configuration of `knp run`: flags over file over defaults. Deeply frozen; docs/configuration.md. */
 export interface Config {
-  /** One or more, merged. */
-  readonly sources: readonly SourceConfig[]
+  /** One or more, merged; paths are absolute. */
+  readonly sources: readonly SourceChoice[]
   /** Which node of the picture this machine is. */
   readonly nodeName: string
   /** Packets that get no verdict. */
@@ -39,11 +42,6 @@ export interface Config {
   readonly failsafe: { readonly inbound: readonly InboundFailsafe[]; readonly outbound: readonly OutboundFailsafe[] }
   /** Evaluators of third parties; at one place of the pipeline they keep this order. */
   readonly evaluators: readonly EvaluatorModule[]
-}
-
-/** Manifests in a file, or in a folder with its sub-folders; `path` is absolute. */
-export interface SourceConfig {
-  readonly files: { readonly path: string }
 }
 
 export interface FailsafePort {
@@ -68,7 +66,10 @@ const MAX_QUEUE = 65535
 /** Each has a thread; more than processors are of no use. */
 const MAX_QUEUES = 64
 
-/** What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. */
+/**
+ * What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. With
+ * an API server as source `onFailure` is `open`: a cluster's node is of no use without its network.
+ */
 export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   onFailure: 'closed',
   denyWith: 'drop',
@@ -89,10 +90,9 @@ export function defaultNodeName(): string {
 }
 
 /** What the command line says, by the names of its flags; what is absent is the file's to say. */
-export interface ConfigFlags {
+export interface ConfigFlags extends SourceFlags {
   /** Path of the file. It must be there; the usual one need not. */
   readonly config?: string | undefined
-  readonly source?: readonly string[] | undefined
   readonly 'node-name'?: string | undefined
   readonly 'on-failure'?: string | undefined
   readonly 'deny-with'?: string | undefined
@@ -132,7 +132,7 @@ export async function loadConfig(flags: ConfigFlags, file = CONFIG_FILE): Promis
 export function requireSources(config: Config): void {
   if (config.sources.length > 0) return
   throw new KnpError('USAGE', 'no source of policies is configured', {
-    hint: `name a file or folder with --source PATH, or under \`sources\` in ${CONFIG_FILE}`,
+    hint: `name a file or folder with --source PATH, a cluster with --source kubernetes, or either under \`sources\` in ${CONFIG_FILE}`,
   })
 }
 
@@ -205,10 +205,12 @@ function readSettings(settings: Settings): Config {
   const { queue, marks, control, failsafe } = configDefaults
   settings.refuseUnknown()
   const group = settings.of(['control', 'group'], name, undefined)
+  const sources = settings.of(['sources'], sourceList, [])
+  const usualOnFailure = sources.some((source) => 'kubernetes' in source) ? 'open' : configDefaults.onFailure
   return {
-    sources: settings.of(['sources'], sourceList, []),
+    sources,
     nodeName: settings.of(['nodeName'], nodeName, defaultNodeName()),
-    onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), configDefaults.onFailure),
+    onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), usualOnFailure),
     denyWith: settings.of(['denyWith'], (reader) => reader.oneOf(['drop', 'reject']), configDefaults.denyWith),
     queue: {
       ...queueRange(settings),
@@ -379,15 +381,27 @@ function refuseLater(reader: ObjectReader): void {
   reader.fail(`not supported by this version; ${remedy}`)
 }
 
-function sourceList(reader: ObjectReader, layer: Layer): SourceConfig[] {
+function sourceList(reader: ObjectReader, layer: Layer): SourceChoice[] {
   return reader.items().flatMap((item) => layer.attempt(() => source(item)) ?? [])
 }
 
-function source(item: ObjectReader): SourceConfig {
+function source(item: ObjectReader): SourceChoice {
   const field = item.fields(['files', 'kubernetes'])
-  if (field('kubernetes').isPresent) field('kubernetes').fail('not supported by this version; name files')
-  if (!field('files').isPresent) item.fail('files is missing')
+  // `- kubernetes:` needs no more: the usual cluster.
+  const isCluster =
+    field('kubernetes').isPresent || Object.hasOwn((item.value as object | undefined) ?? {}, 'kubernetes')
+  if (isCluster && field('files').isPresent) item.fail('files and kubernetes: name one of them')
+  if (isCluster) return { kubernetes: cluster(field('kubernetes')) }
+  if (!field('files').isPresent) item.fail('files is missing, or kubernetes')
   return { files: { path: absolutePath(field('files').fields(['path'])('path')) } }
+}
+
+function cluster(reader: ObjectReader): ClusterChoice {
+  const field = reader.fields(['kubeconfig', 'context'])
+  return {
+    ...(field('kubeconfig').isPresent && { kubeconfig: absolutePath(field('kubeconfig')) }),
+    ...(field('context').isPresent && { context: name(field('context')) }),
+  }
 }
 
 function evaluatorList(reader: ObjectReader, layer: Layer): EvaluatorModule[] {
@@ -504,7 +518,12 @@ async function fileLayer(named: string | undefined, usual: string): Promise<Laye
 function flagValues(flags: ConfigFlags, directory: string): object {
   const absolute = (path: string | undefined) => (path ? resolve(directory, path) : path)
   return {
-    sources: flags.source?.map((path) => ({ files: { path: absolute(path) } })),
+    sources:
+      (flags.source ?? flags.kubeconfig ?? flags.context) !== undefined
+        ? chooseSources(flags).map((source) =>
+            'files' in source ? { files: { path: absolute(source.files.path) } } : source,
+          )
+        : undefined,
     nodeName: flags['node-name'],
     onFailure: flags['on-failure'],
     denyWith: flags['deny-with'],

@@ -91,7 +91,7 @@ export async function runDemo(progress: (line: string) => void): Promise<DemoRep
   const folder = await mkdtemp(join(tmpdir(), 'knp-demo-'))
   const policies = join(folder, 'policies')
   await cp(fileURLToPath(new URL('../demo/shop', import.meta.url)), policies, { recursive: true })
-  const { snapshot } = await loadSnapshot([policies])
+  const { snapshot } = await loadSnapshot([{ files: { path: policies } }])
   const compiled = compile(snapshot, policyKinds)
   const network = await createNetwork({ prefix: 'knp-demo', hosts: hostsOf(snapshot) })
   try {

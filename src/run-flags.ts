@@ -1,5 +1,6 @@
 import { Flags } from '@oclif/core'
 import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMask } from './config.ts'
+import { clusterFlags } from './source-flags.ts'
 
 const { onFailure, denyWith, queue, marks, control, stateDir, failsafe } = configDefaults
 /** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
@@ -34,9 +35,11 @@ export const runFlags = {
     multiple: true,
     // One value a flag, as everywhere.
     multipleNonGreedy: true,
-    description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
+    description:
+      'YAML or JSON manifests: a file, or a folder with its sub-folders; or kubernetes: a cluster; may be repeated',
     helpValue: 'PATH',
   }),
+  ...clusterFlags,
   'node-name': Flags.string({
     defaultHelp: async () => defaultNodeName(),
     description: 'which node of the picture this machine is',
@@ -44,7 +47,8 @@ export const runFlags = {
   }),
   'on-failure': Flags.option({ options: ['open', 'closed'] as const })({
     defaultHelp: shows(onFailure),
-    description: 'packets that get no verdict: open lets them pass, closed drops them',
+    description:
+      'packets that get no verdict: open lets them pass, closed drops them; open by default where a cluster is a source',
   }),
   'deny-with': Flags.option({ options: ['drop', 'reject'] as const })({
     defaultHelp: shows(denyWith),

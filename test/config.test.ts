@@ -111,6 +111,33 @@ t.test('the documented example and the packaged file', async (t) => {
   t.equal(control.group, 'adm')
 })
 
+t.test('a cluster as source', async (t) => {
+  const file =
+    '\nsources:\n- kubernetes: {kubeconfig: /srv/a/../kubeconfig, context: prod}\n- files: {path: /srv}\n- kubernetes:\n'
+  const config = await loadConfig({ config: await written(t, file) }, NO_FILE)
+  t.same(config.sources, [
+    { kubernetes: { kubeconfig: '/srv/kubeconfig', context: 'prod' } },
+    { files: { path: '/srv' } },
+    { kubernetes: {} },
+  ])
+  t.equal(config.onFailure, 'open', 'a node must not lose its network with the firewall')
+  t.equal((await loadConfig({ config: await written(t, `onFailure: closed${file}`) }, NO_FILE)).onFailure, 'closed')
+
+  const directory = process.cwd()
+  const flags = { source: ['kubernetes', 'policies'], kubeconfig: 'kc', context: 'test' }
+  const given = await loadConfig(flags, NO_FILE)
+  t.same(given.sources, [
+    { kubernetes: { kubeconfig: join(directory, 'kc'), context: 'test' } },
+    { files: { path: join(directory, 'policies') } },
+  ])
+  t.same((await loadConfig({ source: ['kubernetes'] }, NO_FILE)).sources, [{ kubernetes: {} }])
+  t.same((await loadConfig({ source: ['./kubernetes'] }, NO_FILE)).sources, [{ files: { path: '/kubernetes' } }])
+  t.same((await loadConfig({ config: await written(t, formatConfig(given)) }, NO_FILE)).sources, given.sources)
+  const [one, other] = [{ kubeconfig: 'kc' }, { context: 'test', source: ['policies'] }]
+  t.match(await refusal(loadConfig(one, NO_FILE)), { code: 'USAGE', message: '--kubeconfig: says which cluster' })
+  t.match(await refusal(loadConfig(other, NO_FILE)), { code: 'USAGE', message: '--context: says which cluster' })
+})
+
 t.test('files that say nothing', async (t) => {
   for (const text of ['', '\n', '# none\n', '---\n', '{}', 'queue:\n#  first: 1\nsources:\n']) {
     const config = await loadConfig({ config: await written(t, text) }, NO_FILE)
@@ -141,7 +168,22 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ['a source of an unknown kind', 'sources:\n- {git: x}', '2: sources[0].git: unknown field "git"'],
   ['files without a path', 'sources:\n- files: {}', '2: sources[0].files.path: expected a string, found nothing'],
   ['a relative path', 'sources:\n- files: {path: a}', '2: sources[0].files.path: "a" is no absolute path'],
-  ['the cluster', 'sources:\n- kubernetes: {}', '2: sources[0].kubernetes: not supported by this version'],
+  [
+    'two kinds in one',
+    'sources:\n- {kubernetes: {}, files: {path: /a}}',
+    '2: sources[0]: files and kubernetes: name one of them',
+  ],
+  [
+    'a relative kubeconfig',
+    'sources:\n- kubernetes: {kubeconfig: a}',
+    '2: sources[0].kubernetes.kubeconfig: "a" is no absolute path',
+  ],
+  [
+    'an unknown key of a cluster',
+    'sources:\n- kubernetes: {token: a}',
+    '2: sources[0].kubernetes.token: unknown field "token"',
+  ],
+  ['an empty context', 'sources:\n- kubernetes: {context: ""}', '2: sources[0].kubernetes.context: empty'],
   ['a relative folder', 'stateDir: var', '1: stateDir: "var" is no absolute path'],
   ['a socket that is too long', `control: {socket: /${'a'.repeat(107)}}`, '1: control.socket: a path of 108 bytes'],
   ['an empty group', 'control: {group: ""}', '1: control.group: empty'],

@@ -3,6 +3,7 @@ import { KnpCommand, sharedFlags } from '../command.ts'
 import { KnpError } from '../errors.ts'
 import { lint } from '../lint/lint.ts'
 import { formatLint, lintJson } from '../output/lint.ts'
+import { chooseSources, clusterFlags } from '../source-flags.ts'
 import { loadSnapshot } from '../sources/load.ts'
 
 export default class Lint extends KnpCommand {
@@ -24,9 +25,11 @@ export default class Lint extends KnpCommand {
       multiple: true,
       multipleNonGreedy: true,
       default: [],
-      description: 'YAML or JSON manifests: a file, or a folder with its sub-folders; may be repeated',
+      description:
+        'YAML or JSON manifests: a file, or a folder with its sub-folders; or kubernetes: a cluster; may be repeated',
       helpValue: 'PATH',
     }),
+    ...clusterFlags,
     severity: Flags.string({
       options: ['warning', 'note'],
       default: 'note',
@@ -41,7 +44,7 @@ export default class Lint extends KnpCommand {
     if (paths.length === 0) {
       throw new KnpError('USAGE', 'nothing to lint', { hint: 'name files or folders: knp lint policies/' })
     }
-    const { snapshot, notes } = await loadSnapshot(paths)
+    const { snapshot, notes } = await loadSnapshot(chooseSources({ ...flags, source: paths }))
     const { policies, workloads } = snapshot
     if (policies.length === 0) {
       throw new KnpError('NO_CHECKS', `${paths.join(', ')}: no policies found`, {

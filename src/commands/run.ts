@@ -9,19 +9,20 @@ import type { KeptConnection } from '../kept-connection.ts'
 import { configJson, formatConfig } from '../output/config.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
 import { runFlags } from '../run-flags.ts'
-import { FilesSource } from '../sources/files.ts'
+import { openSource } from '../sources/open.ts'
 import type { SourceHealth } from '../sources/source.ts'
 
 export default class Run extends KnpCommand {
   static override summary = 'The firewall, in the foreground'
   static override description =
-    'Decides the connections of every workload that a policy selects, until SIGTERM or SIGINT. Files are watched: a change ' +
-    'is in force within a second; a file that cannot be read leaves the last good policies in force. ' +
+    'Decides the connections of every workload that a policy selects, until SIGTERM or SIGINT. Files and ' +
+    'clusters are watched: a change is in force within a second; what cannot be read leaves the last good policies in force. ' +
     'Every flag but --config and --print-config is a key of the configuration file too; the flag wins. ' +
     '\n\nExit status: 0 stopped as asked, 2 invalid input, 5 this machine cannot enforce, 70 internal error.'
   static override examples = [
     '<%= config.bin %> run',
     '<%= config.bin %> run --source /etc/knp/policies',
+    '<%= config.bin %> run --source kubernetes --kubeconfig /etc/knp/kubeconfig',
     '<%= config.bin %> run --source policies/ --on-failure open --queue-first 200',
   ]
   static override flags = {
@@ -51,7 +52,7 @@ export default class Run extends KnpCommand {
         this.report('source-broken', `source ${name} cannot be read, the last good policies stay in force:\n${error}`)
     }
     const firewall = await Firewall.start({
-      sources: config.sources.map(({ files }) => new FilesSource(files.path, onHealth)),
+      sources: await Promise.all(config.sources.map((source) => openSource(source, onHealth))),
       nodeName,
       onFailure,
       denyWith,

@@ -8,6 +8,7 @@ import { loadPipeline } from '../evaluators.ts'
 import { formatTestResults, problemsOf, testResultsJson } from '../output/test-results.ts'
 import { Progress } from '../progress.ts'
 import { evaluatorConfigFlag, evaluatorFlag } from '../run-flags.ts'
+import { chooseSources, clusterFlags } from '../source-flags.ts'
 import { findWorlds, loadShared, loadWorld } from '../sources/worlds.ts'
 
 export default class Test extends KnpCommand {
@@ -28,9 +29,11 @@ export default class Test extends KnpCommand {
       multiple: true,
       multipleNonGreedy: true,
       default: [],
-      description: 'manifests that are part of every world: a file, or a folder with its sub-folders; may be repeated',
+      description:
+        'manifests that are part of every world: a file, or a folder with its sub-folders; or kubernetes: a cluster; may be repeated',
       helpValue: 'PATH',
     }),
+    ...clusterFlags,
     evaluator: evaluatorFlag,
     config: evaluatorConfigFlag,
     quiet: sharedFlags.quiet,
@@ -40,7 +43,7 @@ export default class Test extends KnpCommand {
     const { args, flags } = await this.parse(Test)
     const kinds = await loadPipeline(await findEvaluators(flags))
     const worlds = await findWorlds(args.path)
-    const shared = await loadShared(flags.source)
+    const shared = await loadShared(chooseSources(flags))
     const notes = [...shared.notes]
     const problems: Problem[] = []
     const results: TestResult[] = []

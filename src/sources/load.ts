@@ -1,17 +1,17 @@
 import type { Snapshot } from '../engine/index.ts'
-import { FilesSource } from './files.ts'
 import { ObjectStore } from './object-store.ts'
+import { readSource, type SourceChoice } from './open.ts'
 
-/** What the files say, read once. Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE. */
+/** What the sources say, read once. Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE, UNREACHABLE, API_REFUSED. */
 export async function loadSnapshot(
-  paths: readonly string[],
+  choices: readonly SourceChoice[],
 ): Promise<{ snapshot: Snapshot; notes: readonly string[] }> {
   const store = new ObjectStore()
   const notes: string[] = []
-  for (const path of paths) {
-    const source = new FilesSource(path)
-    store.apply(source.name, await source.read())
-    notes.push(...source.health().notes)
+  for (const choice of choices) {
+    const read = await readSource(choice)
+    store.apply(read.name, read.delta)
+    notes.push(...read.notes)
   }
   return { snapshot: store.snapshot(), notes }
 }

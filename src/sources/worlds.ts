@@ -4,9 +4,10 @@ import type { ConnectivityTest } from '../connectivity-test.ts'
 import type { Delta, Snapshot } from '../engine/index.ts'
 import { refName } from '../engine/objects.ts'
 import { KnpError } from '../errors.ts'
-import { collect, FilesSource, unreadable } from './files.ts'
+import { collect, unreadable } from './files.ts'
 import { invalidManifest, isManifestName, type Manifest, readManifest } from './manifest.ts'
 import { ObjectStore } from './object-store.ts'
+import { readSource, type SourceChoice } from './open.ts'
 
 /** Files whose objects and tests belong together. */
 export interface WorldFiles {
@@ -48,14 +49,14 @@ async function worldsOf(path: string): Promise<WorldFiles[]> {
   }
 }
 
-/** What is part of every world. Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE. */
-export async function loadShared(sources: readonly string[]): Promise<{ deltas: Delta[]; notes: string[] }> {
+/** What is part of every world. Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE, UNREACHABLE, API_REFUSED. */
+export async function loadShared(choices: readonly SourceChoice[]): Promise<{ deltas: Delta[]; notes: string[] }> {
   const deltas: Delta[] = []
   const notes: string[] = []
-  for (const path of sources) {
-    const source = new FilesSource(path)
-    deltas.push(await source.read())
-    notes.push(...source.health().notes)
+  for (const choice of choices) {
+    const read = await readSource(choice)
+    deltas.push(read.delta)
+    notes.push(...read.notes)
   }
   return { deltas, notes }
 }

@@ -134,7 +134,7 @@ t.test('notes are those of the picture in force', async (t) => {
 
 t.test('several sources are one snapshot', async (t) => {
   const folder = await folderWith(t, { 'one/a.yaml': pod('a'), 'two/b.yaml': pod('b') })
-  const { snapshot } = await loadSnapshot([join(folder, 'one'), join(folder, 'two')])
+  const { snapshot } = await loadSnapshot(['one', 'two'].map((name) => ({ files: { path: join(folder, name) } })))
   t.same(
     snapshot.workloads.map(({ name }) => name),
     ['a', 'b'],
