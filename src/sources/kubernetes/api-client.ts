@@ -13,19 +13,18 @@ interface Connection {
 }
 
 const KEEP_ALIVE_MS = 10_000
-/** Credentials that were read so recently are not read again: a refusal has another reason. */
-const FRESH_MS = 10_000
 /** What an error says of itself is short. */
 const MAX_ERROR_BYTES = 64 << 10
 
 /** Asks one API server; follows its credentials as they change. */
 export class ApiClient {
   readonly #readAccess: () => Promise<Access>
-  readonly #timing: Pick<Timing, 'answerMs' | 'silenceMs'>
-  #connection: Promise<Connection> | undefined
+  readonly #timing: Pick<Timing, 'answerMs' | 'silenceMs' | 'freshMs'>
+  #current: Connection | undefined
+  #reading: Promise<Connection> | undefined
   #readAtMs = -Infinity
 
-  constructor(readAccess: () => Promise<Access>, timing: Pick<Timing, 'answerMs' | 'silenceMs'>) {
+  constructor(readAccess: () => Promise<Access>, timing: Pick<Timing, 'answerMs' | 'silenceMs' | 'freshMs'>) {
     this.#readAccess = readAccess
     this.#timing = timing
   }
@@ -35,12 +34,15 @@ export class ApiClient {
    * status but 200, and KnpError UNREADABLE_SOURCE where the credentials cannot be read.
    */
   async open(path: string, signal: AbortSignal): Promise<IncomingMessage> {
-    const connection = this.#connect()
+    const connection = await (this.#current ?? this.#readOnce())
+    const token = await tokenOf(connection.access)
     try {
-      return await this.#request(await connection, path, signal)
+      return await this.#request(connection, token, path, signal)
     } catch (error) {
-      if (!mayBeStale(error) || !this.#forget(connection)) throw error
-      return await this.#request(await this.#connect(), path, signal)
+      if (!mayBeStale(error)) throw error
+      const latest = await this.#renew(connection, token)
+      if (!latest) throw error
+      return await this.#request(latest, await tokenOf(latest.access), path, signal)
     }
   }
 
@@ -57,37 +59,42 @@ export class ApiClient {
   }
 
   close(): void {
-    void this.#connection?.then(
-      ({ agent }) => agent.destroy(),
-      () => {},
-    )
-    this.#connection = undefined
+    this.#current?.agent.destroy()
+    this.#current = undefined
   }
 
-  /** Makes the next request read the credentials anew. False where these have just been read: it would be of no use. */
-  #forget(connection: Promise<Connection>): boolean {
-    // Another request may have done so already.
-    if (this.#connection !== connection) return true
-    if (performance.now() - this.#readAtMs < FRESH_MS) return false
-    // Whoever still reads from the former connection goes on: its sockets end with their answers.
-    this.#connection = undefined
-    return true
+  /** What to try instead of credentials that were refused; `undefined` where there is nothing else. */
+  async #renew(refused: Connection, token: string | undefined): Promise<Connection | undefined> {
+    if (this.#current !== refused) return await (this.#current ?? this.#readOnce())
+    if ((await tokenOf(refused.access)) !== token) return refused
+    if (performance.now() - this.#readAtMs < this.#timing.freshMs) return undefined
+    return await this.#readOnce()
   }
 
-  #connect(): Promise<Connection> {
-    if (this.#connection) return this.#connection
-    const connection = this.#readAccess().then((access) => ({ access, agent: agentFor(access) }))
-    this.#connection = connection
-    this.#readAtMs = performance.now()
-    connection.catch(() => {
-      if (this.#connection === connection) this.#connection = undefined
-    })
-    return connection
+  /** However many ask, the credentials are read once; until that is done the former ones serve those who ask anew. */
+  #readOnce(): Promise<Connection> {
+    this.#reading ??= this.#readAccess()
+      .then((access) => {
+        // Whoever still reads by the former ones goes on: their sockets end with their answers.
+        this.#current = { access, agent: agentFor(access) }
+        this.#readAtMs = performance.now()
+        return this.#current
+      })
+      .finally(() => {
+        this.#reading = undefined
+      })
+    return this.#reading
   }
 
-  async #request(connection: Connection, path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  async #request(
+    connection: Connection,
+    token: string | undefined,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
     const { access, agent } = connection
-    const headers = { Accept: 'application/json', 'User-Agent': 'knp', ...access.headers, ...(await tokenOf(access)) }
+    const authorization = token === undefined ? {} : { Authorization: `Bearer ${token}` }
+    const headers = { Accept: 'application/json', 'User-Agent': 'knp', ...access.headers, ...authorization }
     const { answerMs, silenceMs } = this.#timing
     const request = access.server.startsWith('http:') ? plainRequest : tlsRequest
     return await new Promise((resolve, reject) => {
@@ -102,7 +109,7 @@ export class ApiClient {
       sent.on('error', (cause) => {
         if (cause instanceof ApiFailure || signal.aborted) reject(cause)
         // The server had closed the connection before it was used again.
-        else if (sent.reusedSocket && !answer) resolve(this.#request(connection, path, signal))
+        else if (sent.reusedSocket && !answer) resolve(this.#request(connection, token, path, signal))
         else {
           const message = `API server ${access.server} cannot be reached: ${reasonOf(cause)}`
           reject(new ApiFailure(message, { cause }))
@@ -128,11 +135,11 @@ function agentFor({ server, tls, proxy }: Access): Agent {
   return server.startsWith('http:') ? new PlainAgent(options) : new TlsAgent({ ...options, ...tls })
 }
 
-/** A service account's token is replaced in its file long before it ends. */
-async function tokenOf({ tokenFile }: Access): Promise<Record<string, string>> {
-  if (tokenFile === undefined) return {}
+/** The token as its file says it now: a service account's is replaced long before it ends. */
+async function tokenOf({ tokenFile }: Access): Promise<string | undefined> {
+  if (tokenFile === undefined) return undefined
   try {
-    return { Authorization: `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}` }
+    return (await readFile(tokenFile, 'utf8')).trim()
   } catch (cause) {
     throw new KnpError('UNREADABLE_SOURCE', `the token of the API server cannot be read: ${(cause as Error).message}`, {
       cause,

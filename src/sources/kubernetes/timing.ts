@@ -13,6 +13,8 @@ export interface Timing {
   readonly discoveryMs: number
   /** So long failures of a kind that may pass are waited out before there is no first picture. */
   readonly firstPictureMs: number
+  /** Credentials that were read so recently are not read again: that they are refused has another reason. */
+  readonly freshMs: number
   /** Objects in a page of a list. */
   readonly pageSize: number
 }
@@ -25,5 +27,6 @@ export const usualTiming: Timing = {
   longestPauseMs: 30_000,
   discoveryMs: 30_000,
   firstPictureMs: 10_000,
+  freshMs: 10_000,
   pageSize: 500,
 }

@@ -16,6 +16,7 @@ export const quick: Timing = {
   longestPauseMs: 40,
   discoveryMs: 60,
   firstPictureMs: 5000,
+  freshMs: 0,
   pageSize: 3,
 }
 
@@ -101,7 +102,7 @@ export async function soon(isSo: () => boolean, instead: () => string = () => ''
     await until(async () => {
       await new Promise((resolve) => setImmediate(resolve))
       return isSo()
-    })
+    }, 20_000)
   } catch (cause) {
     throw new Error(`${(cause as Error).message}; ${instead()}`, { cause })
   }
