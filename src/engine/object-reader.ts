@@ -47,11 +47,20 @@ export function formatPath(path: ObjectPath): string {
  */
 export class ObjectReader {
   readonly value: unknown
-  readonly path: ObjectPath
+  /** The path, or the reader of what the value is a part of: a path is only made where something is wrong. */
+  readonly #place: ObjectPath | ObjectReader
+  readonly #part: string | number | undefined
 
-  constructor(value: unknown, path: ObjectPath = []) {
+  /** @param place the value's path, or the reader of the mapping or list that has it as `part` */
+  constructor(value: unknown, place: ObjectPath | ObjectReader = [], part?: string | number) {
     this.value = value ?? undefined
-    this.path = path
+    this.#place = place
+    this.#part = part
+  }
+
+  get path(): ObjectPath {
+    const place = this.#place
+    return place instanceof ObjectReader ? [...place.path, this.#part!] : place
   }
 
   get isPresent(): boolean {
@@ -64,7 +73,7 @@ export class ObjectReader {
 
   /** The fields of a mapping; an absent mapping has none. With `known`, any other field is refused. */
   fields(known?: readonly string[]): (name: string) => ObjectReader {
-    if (!this.isPresent) return (name) => new ObjectReader(undefined, [...this.path, name])
+    if (!this.isPresent) return (name) => new ObjectReader(undefined, this, name)
     if (typeof this.value !== 'object' || Array.isArray(this.value))
       this.fail(`expected a mapping, found ${describe(this.value)}`)
     const mapping = this.value as Record<string, unknown>
@@ -73,14 +82,14 @@ export class ObjectReader {
         if (!known.includes(name)) throw new UnknownField(this.path, name, known)
       }
     }
-    return (name) => new ObjectReader(Object.hasOwn(mapping, name) ? mapping[name] : undefined, [...this.path, name])
+    return (name) => new ObjectReader(Object.hasOwn(mapping, name) ? mapping[name] : undefined, this, name)
   }
 
   /** The items of a list; none where it is absent. */
   items(): ObjectReader[] {
     if (!this.isPresent) return []
     if (!Array.isArray(this.value)) this.fail(`expected a list, found ${describe(this.value)}`)
-    return this.value.map((item, i) => new ObjectReader(item, [...this.path, i]))
+    return this.value.map((item, i) => new ObjectReader(item, this, i))
   }
 
   string(): string {

@@ -28,6 +28,8 @@ export class HeldObjects implements ListTaker {
   #taken: PolicyObject[] = []
   /** Of the list that is being taken. */
   #seen: ByName<true> = new Map()
+  /** Whether there is anything that the list may not have. */
+  #holdsOlder = false
   #nameless: string[] = []
 
   constructor(resource: Resource, interner: Interner) {
@@ -51,6 +53,7 @@ export class HeldObjects implements ListTaker {
   }
 
   begin(): void {
+    this.#holdsOlder = this.#objects.size > 0 || this.#problems.size > 0
     this.#seen = new Map()
     this.#nameless = []
   }
@@ -59,11 +62,20 @@ export class HeldObjects implements ListTaker {
     const [namespace, name] = placeOf(item)
     const changed = this.#put(item)
     if (changed) this.#taken.push(changed)
-    if (name !== undefined) setIn(this.#seen, namespace, name, true)
+    if (name !== undefined && this.#holdsOlder) setIn(this.#seen, namespace, name, true)
   }
 
   /** The list is whole: answers how it differs from what was held before it began. */
   end(): Delta {
+    const deletes = this.#holdsOlder ? this.#removeUnseen() : []
+    const upserts = this.#taken.filter((object) => this.#holds(object))
+    this.#taken = []
+    this.#seen = new Map()
+    return { upserts, deletes }
+  }
+
+  /** Answers the keys of what the list does not have any more. */
+  #removeUnseen(): string[] {
     const deletes: string[] = []
     for (const [namespace, names] of this.#objects) {
       for (const [name, object] of names) {
@@ -77,10 +89,7 @@ export class HeldObjects implements ListTaker {
         if (!getIn(this.#seen, namespace, name)) deleteIn(this.#problems, namespace, name)
       }
     }
-    const upserts = this.#taken.filter((object) => this.#holds(object))
-    this.#taken = []
-    this.#seen = new Map()
-    return { upserts, deletes }
+    return deletes
   }
 
   /** An object is there, new or different. */
@@ -117,11 +126,12 @@ export class HeldObjects implements ListTaker {
       return undefined
     }
     const former = getIn(this.#objects, namespace, name)
-    const isGood = getIn(this.#problems, namespace, name)?.isLastGood !== false
+    const known = this.#problems.size === 0 ? undefined : getIn(this.#problems, namespace, name)
+    const isGood = known?.isLastGood !== false
     const { object, problem } = project(this.#resource, value, isGood ? former : undefined)
-    if (problem === undefined) deleteIn(this.#problems, namespace, name)
-    else
+    if (problem !== undefined)
       setIn(this.#problems, namespace, name, { text: problem, isLastGood: object !== undefined && object === former })
+    else if (known) deleteIn(this.#problems, namespace, name)
     if (!object) return undefined
     if (former && isSame(former, object)) return undefined
     const shared = this.#interner.intern(object)

@@ -2,7 +2,7 @@ import type { PolicyObject } from '../../engine/index.ts'
 import type { Labels, NamedPort } from '../../engine/objects.ts'
 
 /** The table is cleared of what is gone when it has grown to twice what was in use, and at least by so much. */
-const SLACK = 1000
+const SLACK = 20_000
 
 /** Keeps one of what many objects have alike: the pods of a workload share their labels and ports, and all of a node its name. */
 export class Interner {

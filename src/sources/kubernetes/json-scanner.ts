@@ -1,8 +1,8 @@
 /**
- * Which parts of a JSON value are wanted: all of it, some fields of a mapping, or parts of each item of a list. What is
+ * Which parts of a JSON value are wanted: all of it; all of it, where many are alike: then one of each may be made; some fields of a mapping, or parts of each item of a list. What is
  * neither mapping nor list where one is expected is wanted whole, so that its reader can name it.
  */
-export type Wanted = 'all' | { readonly fields: readonly WantedField[] } | { readonly items: Wanted }
+export type Wanted = 'all' | 'alike' | { readonly fields: readonly WantedField[] } | { readonly items: Wanted }
 
 interface WantedField {
   readonly name: string
@@ -10,6 +10,10 @@ interface WantedField {
   readonly bytes: Uint8Array
   readonly wanted: Wanted
 }
+
+/** How many texts that came lately are kept; many strings of a list are the same, and one of each is enough. */
+const RECENT_TEXTS = 4096
+const LONGEST_RECENT = 64
 
 /** The bytes end before the value does. */
 export class Incomplete extends Error {
@@ -44,8 +48,11 @@ export class JsonScanner {
   at: number
   readonly #bytes: Buffer
   readonly #end: number
+  readonly #texts: RecentTexts | undefined
 
-  constructor(bytes: Buffer, at = 0, end = bytes.length) {
+  /** @param texts gives strings that are the same as recent ones */
+  constructor(bytes: Buffer, at = 0, end = bytes.length, texts?: RecentTexts) {
+    this.#texts = texts
     this.#bytes = bytes
     this.at = at
     this.#end = end
@@ -60,6 +67,7 @@ export class JsonScanner {
   /** Reads the value that comes next. Throws Incomplete, InvalidJson. */
   read(wanted: Wanted): unknown {
     const first = this.#next()
+    if (wanted === 'alike') return this.#readAlike()
     if (wanted === 'all') return first === QUOTE ? this.readString() : this.#readAll()
     if (first === OPEN_BRACE && 'fields' in wanted) return this.#readFields(wanted.fields)
     if (first === OPEN_BRACKET && 'items' in wanted) return this.#readItems(wanted.items)
@@ -72,14 +80,17 @@ export class JsonScanner {
     const start = this.at + 1
     const bytes = this.#bytes
     let isAscii = true
+    let hash = 0
     for (let at = start; at < this.#end; at++) {
       const byte = bytes[at]!
       if (byte === QUOTE) {
         this.at = at + 1
-        return isAscii ? bytes.toString('latin1', start, at) : bytes.toString('utf8', start, at)
+        if (!isAscii) return bytes.toString('utf8', start, at)
+        return this.#texts?.find(bytes, start, at, hash) ?? bytes.toString('latin1', start, at)
       }
       if (byte === BACKSLASH) return this.#readAll() as string
       if (byte >= FIRST_NON_ASCII) isAscii = false
+      hash = (Math.imul(hash, 31) + byte) | 0
     }
     throw incomplete
   }
@@ -157,6 +168,19 @@ export class JsonScanner {
     }
   }
 
+  /** What comes again and again is not made again. */
+  #readAlike(): unknown {
+    const start = this.at
+    this.skip()
+    const text = this.#bytes.toString('utf8', start, this.at)
+    const known = this.#texts?.values.get(text)
+    if (known !== undefined) return known
+    this.at = start
+    const value = this.#readAll()
+    this.#texts?.keep(text, value)
+    return value
+  }
+
   #readFields(fields: readonly WantedField[]): Record<string, unknown> {
     const object: Record<string, unknown> = {}
     this.at++
@@ -203,6 +227,34 @@ export class JsonScanner {
   }
 }
 
+/** One string for each of the texts that come again and again: nothing is allocated for those. */
+export class RecentTexts {
+  /** Values by their JSON. */
+  readonly values = new Map<string, unknown>()
+  readonly #texts: (string | undefined)[] = new Array(RECENT_TEXTS).fill(undefined)
+
+  keep(text: string, value: unknown): void {
+    if (this.values.size >= RECENT_TEXTS) this.values.clear()
+    this.values.set(text, value)
+  }
+
+  /** The text of these bytes, all of them ASCII; `undefined` for a long one. */
+  find(bytes: Buffer, start: number, end: number, hash: number): string | undefined {
+    const length = end - start
+    if (length > LONGEST_RECENT) return undefined
+    const place = (hash ^ (hash >>> 15)) & (RECENT_TEXTS - 1)
+    const known = this.#texts[place]
+    if (known !== undefined && known.length === length) {
+      let i = 0
+      while (i < length && known.charCodeAt(i) === bytes[start + i]) i++
+      if (i === length) return known
+    }
+    const text = bytes.toString('latin1', start, end)
+    this.#texts[place] = text
+    return text
+  }
+}
+
 /** Reads a whole JSON text. Throws InvalidJson. */
 export function readJson(bytes: Buffer, wanted: Wanted, at = 0, end = bytes.length): unknown {
   const scanner = new JsonScanner(bytes, at, end)
@@ -217,7 +269,7 @@ export function readJson(bytes: Buffer, wanted: Wanted, at = 0, end = bytes.leng
 }
 
 /** The fields of a mapping that are wanted, by name. */
-export function fields(wanted: Readonly<Record<string, Wanted>>): Wanted {
+export function fields(wanted: Readonly<Record<string, Wanted>>): { readonly fields: readonly WantedField[] } {
   return { fields: Object.entries(wanted).map(([name, wanted]) => ({ name, bytes: Buffer.from(name), wanted })) }
 }
 

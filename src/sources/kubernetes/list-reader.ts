@@ -1,4 +1,4 @@
-import { fields, Incomplete, InvalidJson, JsonScanner, type Wanted } from './json-scanner.ts'
+import { fields, Incomplete, InvalidJson, JsonScanner, RecentTexts, type Wanted } from './json-scanner.ts'
 
 /** What a page of a list says of the list. */
 export interface ListPage {
@@ -21,14 +21,19 @@ const wantedMetadata = fields({ resourceVersion: 'all', continue: 'all' })
 export class ListReader {
   readonly #wanted: Wanted
   readonly #take: (item: unknown) => void
+  readonly #texts: RecentTexts
   #rest: Buffer = Buffer.alloc(0)
   /** With fewer bytes it is not worth trying again: an item that is long would be looked at anew with every chunk. */
   #enough = 0
   #place: 'before' | 'fields' | 'items' | 'after' = 'before'
   #metadata: { resourceVersion?: unknown; continue?: unknown } = {}
 
-  /** @param wanted of each item */
-  constructor(wanted: Wanted, take: (item: unknown) => void) {
+  /**
+   * @param wanted of each item
+   * @param texts of the other pages of the list
+   */
+  constructor(wanted: Wanted, take: (item: unknown) => void, texts = new RecentTexts()) {
+    this.#texts = texts
     this.#wanted = wanted
     this.#take = take
   }
@@ -51,7 +56,7 @@ export class ListReader {
   }
 
   #read(): void {
-    const scanner = new JsonScanner(this.#rest)
+    const scanner = new JsonScanner(this.#rest, 0, this.#rest.length, this.#texts)
     let done = 0
     try {
       while (!scanner.isAtEnd) {

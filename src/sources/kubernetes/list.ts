@@ -1,6 +1,6 @@
 import type { ApiClient } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
-import { InvalidJson, type Wanted } from './json-scanner.ts'
+import { InvalidJson, RecentTexts, type Wanted } from './json-scanner.ts'
 import { type ListPage, ListReader } from './list-reader.ts'
 
 /** Who takes a list. */
@@ -22,13 +22,19 @@ export async function list(
 ): Promise<string> {
   let next: string | undefined
   let limit: number | undefined = pageSize
+  const texts = new RecentTexts()
   taker.begin()
   for (;;) {
     const query = new URLSearchParams()
     if (limit !== undefined) query.set('limit', String(limit))
     if (next !== undefined) query.set('continue', next)
     try {
-      const page = await readPage(api, `${path}?${query}`, wanted, taker, signal)
+      const page = await readPage(
+        api,
+        `${path}?${query}`,
+        new ListReader(wanted, (item) => taker.take(item), texts),
+        signal,
+      )
       if (page.next === undefined) return page.resourceVersion
       next = page.next
     } catch (error) {
@@ -41,14 +47,7 @@ export async function list(
   }
 }
 
-async function readPage(
-  api: ApiClient,
-  path: string,
-  wanted: Wanted,
-  taker: ListTaker,
-  signal: AbortSignal,
-): Promise<ListPage> {
-  const reader = new ListReader(wanted, (item) => taker.take(item))
+async function readPage(api: ApiClient, path: string, reader: ListReader, signal: AbortSignal): Promise<ListPage> {
   const answer = await api.open(path, signal)
   try {
     for await (const chunk of answer) reader.write(chunk as Buffer)

@@ -29,7 +29,7 @@ const GROUP = 'policy.networking.k8s.io'
 const metadata = fields({
   name: 'all',
   namespace: 'all',
-  labels: 'all',
+  labels: 'alike',
   creationTimestamp: 'all',
   resourceVersion: 'all',
 })
