@@ -50,6 +50,8 @@ export function formatStatus(status: FirewallStatus): string {
   if (status.host) rows.push(['host', hostText(status.host)], ['failsafe', failsafeText(status.failsafe)])
   for (const source of sources) {
     rows.push(['source', sourceText(source, status.restoredFromMs)])
+    // Those of files are told once, at the start; those of an API server come and go.
+    if (source.restarts !== undefined) for (const note of source.notes) rows.push(['note', note])
   }
   if (status.trial) rows.push(['on trial', trialText(status.trial)])
   for (const text of status.warnings) rows.push(['warning', text])
@@ -104,10 +106,12 @@ function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatu
 }
 
 function sourceText(
-  { name, isCurrent, syncedAtMs }: FirewallStatus['sources'][number],
+  { name, isCurrent, syncedAtMs, lastEventAtMs, restarts }: FirewallStatus['sources'][number],
   restoredFromMs: number | undefined,
 ): string {
-  const read = syncedAtMs === undefined ? '' : `, read ${new Date(syncedAtMs).toISOString()}`
+  const event = lastEventAtMs === undefined ? '' : `, last change ${new Date(lastEventAtMs).toISOString()}`
+  const watches = restarts === undefined ? '' : `${event}, ${count(restarts, 'watch', 'watches')} begun again`
+  const read = syncedAtMs === undefined ? '' : `, read ${new Date(syncedAtMs).toISOString()}${watches}`
   if (isCurrent) return `${name}: current${read}`
   if (syncedAtMs === undefined && restoredFromMs !== undefined)
     return `${name}: BROKEN, the picture saved ${new Date(restoredFromMs).toISOString()} is in force`

@@ -195,6 +195,26 @@ t.test('a source that could not be read at the start', async (t) => {
   t.match(statusJson(restored), { restoredFromMs, health: 'unhealthy' })
 })
 
+t.test('a source that is told of changes', async (t) => {
+  const cluster = {
+    name: 'kubernetes',
+    isCurrent: true,
+    syncedAtMs: Date.UTC(2026, 0, 2),
+    lagMs: 12,
+    lastEventAtMs: Date.UTC(2026, 0, 1),
+    restarts: 2,
+    notes: ['NetworkPolicy shop/np: spec: odd; its last good version stays in force'],
+  }
+  const status = { ...healthy, sources: [cluster] }
+  t.equal(
+    row(status, 'source'),
+    'kubernetes: current, read 2026-01-02T00:00:00.000Z, last change 2026-01-01T00:00:00.000Z, 2 watches begun again',
+  )
+  t.match(formatStatus(status), /^note +NetworkPolicy shop\/np: spec: odd; its last good version stays in force$/m)
+  const broken = { ...cluster, isCurrent: false, error: 'pods: forbidden', brokenSinceMs: 5 }
+  t.match(statusJson({ ...status, sources: [broken] }), { sources: [{ restarts: 2, lagMs: 12, brokenSinceMs: 5 }] })
+})
+
 t.test('doubtful objects are told, and are in force all the same', async (t) => {
   const warned = { ...healthy, warnings: ['HostEndpoint edge/b: node n1 is edge/a already', 'and\u001b[31mred'] }
   t.match(formatStatus(warned), /^warning +HostEndpoint edge\/b: node n1 is edge\/a already$/m)
