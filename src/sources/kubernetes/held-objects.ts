@@ -4,6 +4,7 @@ import { type Delta, objectKey, type PolicyObject } from '../../engine/index.ts'
 import type { Workload } from '../../engine/objects.ts'
 import type { Interner } from './interner.ts'
 import type { ListTaker } from './list.ts'
+import { PlainPods } from './plain-pods.ts'
 import { project } from './projection.ts'
 import type { Resource } from './resources.ts'
 
@@ -21,6 +22,7 @@ const nothing: Delta = { upserts: [], deletes: [] }
 /** The objects of one resource as they were delivered last, and what is wrong with them. Answers only what differs. */
 export class HeldObjects implements ListTaker {
   readonly #interner: Interner
+  readonly #plainPods: PlainPods | undefined
   readonly #objects: ByName<PolicyObject> = new Map()
   readonly #problems: ByName<Problem> = new Map()
   #resource: Resource
@@ -35,6 +37,7 @@ export class HeldObjects implements ListTaker {
   constructor(resource: Resource, interner: Interner) {
     this.#resource = resource
     this.#interner = interner
+    this.#plainPods = resource.kind === 'Pod' ? new PlainPods(interner) : undefined
   }
 
   /** The same kind in another version of its API. */
@@ -128,13 +131,14 @@ export class HeldObjects implements ListTaker {
     const former = getIn(this.#objects, namespace, name)
     const known = this.#problems.size === 0 ? undefined : getIn(this.#problems, namespace, name)
     const isGood = known?.isLastGood !== false
-    const { object, problem } = project(this.#resource, value, isGood ? former : undefined)
+    const plain = this.#plainPods?.read(value)
+    const { object, problem } = plain ? { object: plain } : project(this.#resource, value, isGood ? former : undefined)
     if (problem !== undefined)
       setIn(this.#problems, namespace, name, { text: problem, isLastGood: object !== undefined && object === former })
     else if (known) deleteIn(this.#problems, namespace, name)
     if (!object) return undefined
     if (former && isSame(former, object)) return undefined
-    const shared = this.#interner.intern(object)
+    const shared = plain ?? this.#interner.intern(object)
     setIn(this.#objects, this.#interner.text(namespace), shared.ref.name, shared)
     return shared
   }

@@ -20,9 +20,9 @@ export class Interner {
           ...object,
           ref: { kind: object.ref.kind, namespace, name: object.name },
           namespace,
-          labels: this.#labelsOf(object.labels),
+          labels: this.labels(object.labels),
           node: object.node === undefined ? undefined : this.text(object.node),
-          ports: this.#portsOf(object.ports),
+          ports: this.ports(object.ports),
           forwards: object.forwards.length === 0 ? none : object.forwards,
           addresses: object.addresses.length === 0 ? none : object.addresses,
         }
@@ -30,7 +30,7 @@ export class Interner {
       }
       case 'Node':
       case 'Namespace':
-        return { ...object, labels: this.#labelsOf(object.labels) }
+        return { ...object, labels: this.labels(object.labels) }
       default:
         return object
     }
@@ -48,6 +48,11 @@ export class Interner {
     this.#ports.clear()
     for (const object of objects) this.#note(object)
     this.#limit = 2 * this.#size + SLACK
+  }
+
+  /** Whether some object has this text: then its reader has found it valid. */
+  has(text: string): boolean {
+    return this.#texts.has(text)
   }
 
   text(text: string): string {
@@ -74,7 +79,8 @@ export class Interner {
     }
   }
 
-  #labelsOf(labels: Labels): Labels {
+  /** Equal labels that others have too. */
+  labels(labels: Labels): Labels {
     const key = labelsKey(labels)
     const known = this.#labels.get(key)
     if (known) return known
@@ -83,7 +89,8 @@ export class Interner {
     return shared
   }
 
-  #portsOf(ports: readonly NamedPort[]): readonly NamedPort[] {
+  /** Equal ports that others have too. */
+  ports(ports: readonly NamedPort[]): readonly NamedPort[] {
     if (ports.length === 0) return none
     const key = portsKey(ports)
     const known = this.#ports.get(key)

@@ -1,8 +1,12 @@
 /**
- * Which parts of a JSON value are wanted: all of it; all of it, where many are alike: then one of each may be made; some fields of a mapping, or parts of each item of a list. What is
+ * Which parts of a JSON value are wanted: all of it; this much, where many are alike: then one of each may be made; some fields of a mapping, or parts of each item of a list. What is
  * neither mapping nor list where one is expected is wanted whole, so that its reader can name it.
  */
-export type Wanted = 'all' | 'alike' | { readonly fields: readonly WantedField[] } | { readonly items: Wanted }
+export type Wanted =
+  | 'all'
+  | { readonly alike: Wanted }
+  | { readonly fields: readonly WantedField[] }
+  | { readonly items: Wanted }
 
 interface WantedField {
   readonly name: string
@@ -67,8 +71,8 @@ export class JsonScanner {
   /** Reads the value that comes next. Throws Incomplete, InvalidJson. */
   read(wanted: Wanted): unknown {
     const first = this.#next()
-    if (wanted === 'alike') return this.#readAlike()
     if (wanted === 'all') return first === QUOTE ? this.readString() : this.#readAll()
+    if ('alike' in wanted) return this.#readAlike(wanted.alike)
     if (first === OPEN_BRACE && 'fields' in wanted) return this.#readFields(wanted.fields)
     if (first === OPEN_BRACKET && 'items' in wanted) return this.#readItems(wanted.items)
     return this.#readAll()
@@ -169,15 +173,15 @@ export class JsonScanner {
   }
 
   /** What comes again and again is not made again. */
-  #readAlike(): unknown {
+  #readAlike(wanted: Wanted): unknown {
     const start = this.at
     this.skip()
     const text = this.#bytes.toString('utf8', start, this.at)
     const known = this.#texts?.values.get(text)
-    if (known !== undefined) return known
+    if (known?.wanted === wanted) return known.value
     this.at = start
-    const value = this.#readAll()
-    this.#texts?.keep(text, value)
+    const value = this.read(wanted)
+    this.#texts?.keep(text, wanted, value)
     return value
   }
 
@@ -230,12 +234,12 @@ export class JsonScanner {
 /** One string for each of the texts that come again and again: nothing is allocated for those. */
 export class RecentTexts {
   /** Values by their JSON. */
-  readonly values = new Map<string, unknown>()
+  readonly values = new Map<string, { readonly wanted: Wanted; readonly value: unknown }>()
   readonly #texts: (string | undefined)[] = new Array(RECENT_TEXTS).fill(undefined)
 
-  keep(text: string, value: unknown): void {
+  keep(text: string, wanted: Wanted, value: unknown): void {
     if (this.values.size >= RECENT_TEXTS) this.values.clear()
-    this.values.set(text, value)
+    this.values.set(text, { wanted, value })
   }
 
   /** The text of these bytes, all of them ASCII; `undefined` for a long one. */

@@ -248,6 +248,6 @@ function note(changes: Map<string, PolicyObject | undefined>, { upserts, deletes
 
 /** What is wanted of an event's object, which is a Status where the watch fails. */
 function withStatus(wanted: Wanted): Wanted {
-  if (typeof wanted === 'string' || !('fields' in wanted)) return wanted
+  if (wanted === 'all' || !('fields' in wanted)) return wanted
   return { fields: [...wanted.fields, ...fields({ code: 'all', message: 'all' }).fields] }
 }

@@ -29,12 +29,12 @@ const GROUP = 'policy.networking.k8s.io'
 const metadata = fields({
   name: 'all',
   namespace: 'all',
-  labels: 'alike',
+  labels: { alike: 'all' },
   creationTimestamp: 'all',
   resourceVersion: 'all',
 })
 
-const ports: Wanted = { items: fields({ name: 'all', containerPort: 'all', protocol: 'all' }) }
+const ports: Wanted = { alike: { items: fields({ name: 'all', containerPort: 'all', protocol: 'all' }) } }
 
 const wantedOfPod = fields({
   metadata,

@@ -23,7 +23,8 @@ const { value: jsonValue } = fc.letrec<{ value: unknown }>((tie) => ({
 const { wanted: someWanted } = fc.letrec<{ wanted: Wanted }>((tie) => ({
   wanted: fc.oneof(
     { depthSize: 'small' },
-    fc.constantFrom<Wanted>('all', 'alike'),
+    fc.constant<Wanted>('all'),
+    tie('wanted').map((alike): Wanted => ({ alike })),
     tie('wanted').map((items): Wanted => ({ items })),
     fc
       .uniqueArray(fc.tuple(fc.constantFrom('name', 'labels', 'items', 'a', 'é', '"', ''), tie('wanted')), {
@@ -36,7 +37,8 @@ const { wanted: someWanted } = fc.letrec<{ wanted: Wanted }>((tie) => ({
 
 /** What is wanted of a value, taken from the whole of it. */
 function pick(value: unknown, wanted: Wanted): unknown {
-  if (typeof wanted === 'string' || typeof value !== 'object' || value === null) return value
+  if (wanted !== 'all' && 'alike' in wanted) return pick(value, wanted.alike)
+  if (wanted === 'all' || typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return 'items' in wanted ? value.map((item) => pick(item, wanted.items)) : value
   if (!('fields' in wanted)) return value
   const picked: Record<string, unknown> = {}
