@@ -30,8 +30,8 @@ export class HeldObjects implements ListTaker {
   #taken: PolicyObject[] = []
   /** Of the list that is being taken. */
   #seen: ByName<true> = new Map()
-  /** Whether there is anything that the list may not have. */
-  #holdsOlder = false
+  /** A list is being taken, and nothing was held before: nothing needs to be compared. */
+  #isFirstList = false
   #nameless: string[] = []
 
   constructor(resource: Resource, interner: Interner) {
@@ -56,7 +56,7 @@ export class HeldObjects implements ListTaker {
   }
 
   begin(): void {
-    this.#holdsOlder = this.#objects.size > 0 || this.#problems.size > 0
+    this.#isFirstList = this.#objects.size === 0 && this.#problems.size === 0
     this.#seen = new Map()
     this.#nameless = []
   }
@@ -65,13 +65,14 @@ export class HeldObjects implements ListTaker {
     const [namespace, name] = placeOf(item)
     const changed = this.#put(item)
     if (changed) this.#taken.push(changed)
-    if (name !== undefined && this.#holdsOlder) setIn(this.#seen, namespace, name, true)
+    if (name !== undefined && !this.#isFirstList) setIn(this.#seen, namespace, name, true)
   }
 
   /** The list is whole: answers how it differs from what was held before it began. */
   end(): Delta {
-    const deletes = this.#holdsOlder ? this.#removeUnseen() : []
-    const upserts = this.#taken.filter((object) => this.#holds(object))
+    const deletes = this.#isFirstList ? [] : this.#removeUnseen()
+    const upserts = this.#isFirstList ? this.#taken : this.#taken.filter((object) => this.#holds(object))
+    this.#isFirstList = false
     this.#taken = []
     this.#seen = new Map()
     return { upserts, deletes }
@@ -128,7 +129,7 @@ export class HeldObjects implements ListTaker {
       this.#nameless.push(`an object of ${this.#resource.name} has no name; it is left out`)
       return undefined
     }
-    const former = getIn(this.#objects, namespace, name)
+    const former = this.#isFirstList ? undefined : getIn(this.#objects, namespace, name)
     const known = this.#problems.size === 0 ? undefined : getIn(this.#problems, namespace, name)
     const isGood = known?.isLastGood !== false
     const plain = this.#plainPods?.read(value)

@@ -50,11 +50,6 @@ export class Interner {
     this.#limit = 2 * this.#size + SLACK
   }
 
-  /** Whether some object has this text: then its reader has found it valid. */
-  has(text: string): boolean {
-    return this.#texts.has(text)
-  }
-
   text(text: string): string {
     const known = this.#texts.get(text)
     if (known !== undefined) return known

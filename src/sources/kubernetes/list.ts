@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import type { ApiClient } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
 import { InvalidJson, RecentTexts, type Wanted } from './json-scanner.ts'
@@ -50,7 +51,7 @@ export async function list(
 async function readPage(api: ApiClient, path: string, reader: ListReader, signal: AbortSignal): Promise<ListPage> {
   const answer = await api.open(path, signal)
   try {
-    for await (const chunk of answer) reader.write(chunk as Buffer)
+    await readWhole(answer, (chunk) => reader.write(chunk))
     return reader.end()
   } catch (cause) {
     answer.destroy()
@@ -60,4 +61,20 @@ async function readPage(api: ApiClient, path: string, reader: ListReader, signal
     }
     throw new ApiFailure(`the API server's answer to ${path} breaks off: ${(cause as Error).message}`, { cause })
   }
+}
+
+/** As `for await` would, without a promise for each of the many small chunks. */
+function readWhole(answer: IncomingMessage, take: (chunk: Buffer) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    answer.on('data', (chunk: Buffer) => {
+      try {
+        take(chunk)
+      } catch (error) {
+        answer.destroy(error as Error)
+      }
+    })
+    answer.on('end', resolve)
+    answer.on('error', reject)
+    answer.on('close', () => reject(new Error('the connection was closed')))
+  })
 }

@@ -30,8 +30,9 @@ export class PlainPods {
     const phase = status.phase === 'Running' || status.phase === 'Pending' ? status.phase : undefined
     if (typeof name !== 'string' || typeof namespace !== 'string' || typeof creationTimestamp !== 'string')
       return undefined
-    if (typeof nodeName !== 'string' || nodeName === '' || !phase || hostNetwork || initContainers) return undefined
-    if (!isSubdomain(name) || !this.#isNamespace(namespace)) return undefined
+    if (typeof nodeName !== 'string' || nodeName === '' || !phase) return undefined
+    if ((hostNetwork ?? false) !== false || (initContainers ?? undefined) !== undefined) return undefined
+    if (!isSubdomain(name) || !isSubdomain(namespace)) return undefined
     const labels = this.#labelsOf(metadata.labels)
     const ports = this.#portsOf(spec.containers)
     const addresses = addressesOf(status)
@@ -53,10 +54,6 @@ export class PlainPods {
       phase,
       createdMs,
     }
-  }
-
-  #isNamespace(text: string): boolean {
-    return this.#interner.has(text) || isSubdomain(text)
   }
 
   #labelsOf(value: unknown): Labels | undefined {

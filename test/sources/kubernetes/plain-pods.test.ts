@@ -2,7 +2,9 @@ import t from 'tap'
 import { ObjectReader, readPod } from '../../../src/engine/index.ts'
 import { attempt } from '../../../src/engine/object-reader.ts'
 import { Interner } from '../../../src/sources/kubernetes/interner.ts'
+import { readJson } from '../../../src/sources/kubernetes/json-scanner.ts'
 import { PlainPods } from '../../../src/sources/kubernetes/plain-pods.ts'
+import { builtInResources } from '../../../src/sources/kubernetes/resources.ts'
 import { type Random, seededRandom } from '../../fixtures/random.ts'
 import { pod } from './follow.ts'
 
@@ -38,8 +40,7 @@ function somePod(random: Random, replaced: number): unknown {
   }
   const value = structuredClone({ ...plain, metadata })
   for (let i = 0; i < replaced; i++) replaceOne(random, value)
-  // As it comes from JSON.
-  return JSON.parse(JSON.stringify(value))
+  return readJson(Buffer.from(JSON.stringify(value)), builtInResources[0]!.wanted)
 }
 
 function replaceOne(random: Random, value: object): void {
@@ -48,7 +49,8 @@ function replaceOne(random: Random, value: object): void {
   const place = random.pick([...places, ...more])
   const inner = (value as Record<string, unknown>)[place]
   if (typeof inner === 'object' && inner !== null && !random.oneIn(4)) replaceOne(random, inner)
-  else if (!Array.isArray(value) || places.includes(place)) Object.assign(value, { [place]: random.pick(odd) })
+  else if (!Array.isArray(value) || places.includes(place))
+    Object.assign(value, { [place]: structuredClone(random.pick(odd)) })
 }
 
 /** Fields that a plain pod does not have. */
@@ -73,11 +75,12 @@ t.test('pods as nearly all are, are read quickly', async (t) => {
   const { kind: _, ...value } = pod('a')
   const { uid: __, managedFields: ___, ...metadata } = value.metadata
   const plain = { ...value, metadata: { ...metadata, creationTimestamp: '2026-01-01T00:00:00Z' } }
+  const { status } = pod('a') as unknown as { status: object }
   const pods = new PlainPods(new Interner())
   t.same(pods.read(plain), readPod(new ObjectReader(plain)))
   t.equal(pods.read(plain)!.labels, pods.read(plain)!.labels)
   for (const phase of ['Succeeded', 'Failed', 'Unknown', 'Other']) {
-    t.equal(pods.read({ ...plain, status: { ...(plain.status as object), phase } }), undefined, phase)
+    t.equal(pods.read({ ...plain, status: { ...status, phase } }), undefined, phase)
   }
 })
 
