@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import { Flags } from '@oclif/core'
 import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
@@ -35,6 +36,8 @@ export default class Run extends KnpCommand {
     const config = await loadConfig(flags)
     requireSources(config)
     if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
+    // The room for what is new grows with a cluster's first list, by 100 MB, and is never given back.
+    if (config.sources.some((source) => 'kubernetes' in source)) setFlagsFromString('--semi-space-growth-factor=1')
     const { nodeName, onFailure, denyWith, queue, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)

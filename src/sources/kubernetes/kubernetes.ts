@@ -59,6 +59,8 @@ export class KubernetesSource implements Source {
   #startedMs = 0
   #error: string | undefined
   #brokenSinceMs: number | undefined
+  /** Troubles that were told since the source was well: resources fail and recover one by one, and that is no news. */
+  readonly #told = new Set<string>()
   #restarts = 0
 
   constructor(choice: ClusterChoice, options: KubernetesSourceOptions = {}) {
@@ -214,7 +216,18 @@ export class KubernetesSource implements Source {
     if (error === this.#error) return
     this.#brokenSinceMs = error === undefined ? undefined : (this.#brokenSinceMs ?? Date.now())
     this.#error = error
-    if (this.#hasStarted) this.#onHealth(this.health())
+    if (this.#hasStarted && this.#isNews(error)) this.#onHealth(this.health())
+  }
+
+  #isNews(error: string | undefined): boolean {
+    if (error === undefined) {
+      this.#told.clear()
+      return true
+    }
+    const texts = this.#failures().map(({ subject, failure }) => describeFailure(failure, subject))
+    const isNews = texts.some((text) => !this.#told.has(text))
+    for (const text of texts) this.#told.add(text)
+    return isNews
   }
 
   /** Whether waiting for the first picture is of no use, or has lasted long enough. */
