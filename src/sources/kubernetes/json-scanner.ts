@@ -177,8 +177,8 @@ export class JsonScanner {
     const start = this.at
     this.skip()
     const text = this.#bytes.toString('utf8', start, this.at)
-    const known = this.#texts?.values.get(text)
-    if (known?.wanted === wanted) return known.value
+    const known = this.#texts?.valueOf(text, wanted)
+    if (known !== undefined) return known
     this.at = start
     const value = this.read(wanted)
     this.#texts?.keep(text, wanted, value)
@@ -233,13 +233,20 @@ export class JsonScanner {
 
 /** One string for each of the texts that come again and again: nothing is allocated for those. */
 export class RecentTexts {
-  /** Values by their JSON. */
-  readonly values = new Map<string, { readonly wanted: Wanted; readonly value: unknown }>()
+  /** By what is wanted of it, then by its JSON. */
+  readonly #values = new Map<Wanted, Map<string, unknown>>()
   readonly #texts: (string | undefined)[] = new Array(RECENT_TEXTS).fill(undefined)
 
+  /** What was kept for the same JSON. */
+  valueOf(text: string, wanted: Wanted): unknown {
+    return this.#values.get(wanted)?.get(text)
+  }
+
   keep(text: string, wanted: Wanted, value: unknown): void {
-    if (this.values.size >= RECENT_TEXTS) this.values.clear()
-    this.values.set(text, { wanted, value })
+    const known = this.#values.get(wanted) ?? new Map<string, unknown>()
+    this.#values.set(wanted, known)
+    if (known.size >= RECENT_TEXTS) known.clear()
+    known.set(text, value)
   }
 
   /** The text of these bytes, all of them ASCII; `undefined` for a long one. */

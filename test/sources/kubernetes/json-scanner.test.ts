@@ -90,6 +90,20 @@ t.test('a list is read the same however it is cut', async (t) => {
   )
 })
 
+t.test('what is alike is made once, for each purpose', async (t) => {
+  const items: { a: object; b: object }[] = []
+  const wanted = fields({ a: { alike: fields({ x: 'all' }) }, b: { alike: 'all' } })
+  const reader = new ListReader(wanted, (item) => items.push(item as { a: object; b: object }))
+  const item = '{"a":{"x":1,"y":2},"b":{"x":1,"y":2}}'
+  reader.write(Buffer.from(`{"metadata":{"resourceVersion":"1"},"items":[${item},${item}]}`))
+  reader.end()
+  t.same(items, [
+    { a: { x: 1 }, b: { x: 1, y: 2 } },
+    { a: { x: 1 }, b: { x: 1, y: 2 } },
+  ])
+  t.equal(items[1]!.b, items[0]!.b)
+})
+
 t.test('what is cut off or broken is no JSON', async (t) => {
   const text = '{"a": [1, {"b": "c\\""}], "name": "x", "n": null}'
   for (let end = 0; end < text.length; end++) {
