@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "grace.h"
 #include "netlink-monitor.h"
 #include "netlink.h"
 #include "queue.h"
@@ -42,6 +43,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queue", knp::Queue::Define(env));
   exports.Set("NetlinkSocket", knp::NetlinkSocket::Define(env));
   exports.Set("NetlinkMonitor", knp::NetlinkMonitor::Define(env));
+  exports.Set("awaitGracePeriod", Napi::Function::New(env, knp::GracePeriod::Await, "awaitGracePeriod"));
   exports.Set("wake", Napi::Function::New(env, Wake, "wake"));
   return exports;
 }

@@ -28,7 +28,12 @@ export interface NativeQueue {
 export interface NativeNetlinkSocket {
   /** The kernel writes it into what it reports of this socket's changes. */
   readonly portId: number
+  /** Sends a request and blocks until its last reply has come: all of them. What has come before is thrown away. */
   request(message: Uint8Array, lastSequence: number, timeoutMs: number): Buffer
+  /** Sends a request whose replies are taken by {@link receive}. Not on a socket that also does {@link request}. */
+  send(message: Uint8Array): void
+  /** Blocks until a datagram comes, writes it to the front of `into`, and answers its length. ETIMEDOUT, EMSGSIZE. */
+  receive(into: Uint8Array, timeoutMs: number): number
   close(): void
 }
 
@@ -71,6 +76,8 @@ export interface Addon {
     receiveBufferBytes: number,
   ) => NativeNetlinkMonitor
   wake(fd: number): boolean
+  /** Waits for an RCU grace period off this thread: membarrier(2) MEMBARRIER_CMD_GLOBAL. Answers its errno, 0 for done. */
+  awaitGracePeriod(): Promise<number>
 }
 
 /** An error of the addon: a positive errno, its name, and what was being done. */
