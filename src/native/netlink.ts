@@ -18,7 +18,7 @@ const NLMSGERR_ATTR_MSG = 1
 export const HEADER_BYTES = 16
 /** struct nlattr. */
 export const ATTRIBUTE_HEADER_BYTES = 4
-const NLA_F_NESTED = 0x8000
+export const NLA_F_NESTED = 0x8000
 export const NLA_TYPE_MASK = 0x3fff
 /** The largest payload an attribute can have, its length being a u16. */
 export const MAX_ATTRIBUTE_BYTES = 0xffff - ATTRIBUTE_HEADER_BYTES

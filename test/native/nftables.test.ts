@@ -11,6 +11,7 @@ import {
   listElements,
   readCounters,
 } from '../../src/native/nftables.ts'
+import { listingOf } from '../fixtures/listing.ts'
 
 const divert: Divert = {
   mask: 0xff00,
@@ -81,7 +82,7 @@ t.test('a refusal names the step', async (t) => {
 })
 
 t.test('a set that is listed with a key twice is listed again', async (t) => {
-  const listingOf = (...keys: number[]) => {
+  const elementsOf = (...keys: number[]) => {
     const writer = new AttributeWriter()
     const list = writer.openNest(3)
     for (const key of keys) {
@@ -91,10 +92,10 @@ t.test('a set that is listed with a key twice is listed again', async (t) => {
     }
     return writer.closeNest(list).finish()
   }
-  const listings = [listingOf(1, 2, 1), listingOf(1, 2, 3)]
+  const listings = [elementsOf(1, 2, 1), elementsOf(1, 2, 3)]
   const netlink = { ...fakeNetlink({}), dump: () => [replyOf(listings.shift()!)] }
   t.same(listElements(netlink, 'knp', 'subjects4'), [Uint8Array.of(1), Uint8Array.of(2), Uint8Array.of(3)])
-  const restless = fakeNetlink({ listing: [listingOf(1, 1)] })
+  const restless = fakeNetlink({ listing: [elementsOf(1, 1)] })
   t.throws(() => listElements(restless, 'knp', 'subjects4'), { code: 'EINTR' })
 })
 
@@ -116,6 +117,7 @@ function fakeNetlink(kernel: { failures?: NetlinkFailure[]; listing?: Uint8Array
     submit: () => kernel.failures ?? [],
     get: () => kernel.listing?.map(replyOf)[0],
     dump: () => (kernel.listing ?? []).map(replyOf),
+    startDump: () => listingOf([]),
     close() {},
   }
 }
