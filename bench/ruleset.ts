@@ -3,6 +3,7 @@
  * `node ruleset.ts QUEUE COUNT divert|pass ADDRESS...`. With `pass` nothing is handed to the queues, and what would be is
  * allowed and stamped at once.
  */
+import { configDefaults } from '../src/config.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../src/datapath/marks.ts'
 import { parseAddress } from '../src/engine/index.ts'
 import { defaultFailsafe } from '../src/ruleset/failsafe.ts'
@@ -17,12 +18,13 @@ const ruleset = new Ruleset({
   onFailure: 'closed',
   denyWith: 'drop',
   failsafe: defaultFailsafe,
+  remember: configDefaults.remember,
   queue: Number(queue),
   queuesTotal: Number(count),
 })
 await ruleset.install({
   subjects: addresses.map((address) => parseAddress(address)!),
-  stamp: 1,
+  answerStamp: 1,
   host: undefined,
 })
 ruleset.close()

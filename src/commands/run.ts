@@ -34,7 +34,7 @@ export default class Run extends KnpCommand {
     const config = await loadConfig(flags)
     requireSources(config)
     if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
-    const { nodeName, onFailure, denyWith, queue, control: endpoint } = config
+    const { nodeName, onFailure, denyWith, queue, remember, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)
       process.once('SIGINT', resolve)
@@ -55,6 +55,7 @@ export default class Run extends KnpCommand {
       nodeName,
       onFailure,
       denyWith,
+      remember,
       queueNumber: queue.first,
       queueCount: queue.count,
       queueLength: queue.maxLength,

@@ -130,6 +130,12 @@ export class AttributeWriter {
     return this
   }
 
+  u64(type: number, value: number): this {
+    const at = this.#begin(type, 8)
+    this.#view.setBigUint64(at, BigInt(value))
+    return this
+  }
+
   /** A string with its terminating zero. */
   string(type: number, value: string): this {
     const text = new TextEncoder().encode(value)

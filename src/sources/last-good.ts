@@ -14,6 +14,8 @@ export interface SavedPicture {
 
 const FORMAT = 1
 const SAVE_INTERVAL_MS = 500
+/** Of a large picture's time so much more is left to others. */
+const PAUSE_PER_SAVE = 20
 const FILE = 'last-good.json'
 
 /**
@@ -25,6 +27,7 @@ export class LastGood {
   readonly #onProblem: (message: string) => void
   #saving: Promise<void> = Promise.resolve()
   #isDue = false
+  #pauseMs = SAVE_INTERVAL_MS
   #problem: string | undefined
 
   /**
@@ -49,10 +52,12 @@ export class LastGood {
     if (this.#isDue) return
     this.#isDue = true
     this.#saving = this.#saving.then(async () => {
-      await setTimeout(SAVE_INTERVAL_MS, undefined, { signal }).catch(() => {})
+      await setTimeout(this.#pauseMs, undefined, { signal }).catch(() => {})
       this.#isDue = false
+      const begunMs = performance.now()
       try {
         await this.save(picture())
+        this.#pauseMs = Math.max(SAVE_INTERVAL_MS, (performance.now() - begunMs) * PAUSE_PER_SAVE)
         this.#problem = undefined
       } catch (error) {
         const message = `${this.#folder}: the picture in force cannot be saved for the next start: ${(error as Error).message}`

@@ -35,6 +35,8 @@ const ruleset = new Ruleset({
   onFailure: 'closed',
   denyWith: 'drop',
   failsafe: defaultFailsafe,
+  // Each question is to come here.
+  remember: { allowedMs: 0, deniedMs: 0, size: 1 },
   queue: 100,
   queuesTotal: 1,
 })
@@ -46,7 +48,7 @@ queue.close()
 ruleset.close()
 
 function wantedBy({ subjects, stamp }: { readonly subjects: readonly string[]; readonly stamp: number }): Wanted {
-  return { subjects: subjects.map((text) => parseAddress(text)!), stamp, host: undefined }
+  return { subjects: subjects.map((text) => parseAddress(text)!), answerStamp: stamp, host: undefined }
 }
 
 async function run(command: ListenerCommand): Promise<unknown> {
