@@ -273,10 +273,21 @@ const kernelAnswers: readonly string[] = [
   'icmpv6 type destination-unreachable icmpv6 code admin-prohibited accept',
 ]
 
+/**
+ * What this machine sends itself. At output the interface is the one that the packet had before DNAT: what was sent to a port
+ * of its own address (a NodePort) may go to a pod, and what was sent to a service may stay here.
+ */
+const sentToItself: readonly string[] = [
+  'oif lo ct status & dnat == 0 accept',
+  // These have no status, and no translation.
+  'oif lo ct state { invalid, untracked } accept',
+  'ct status & dnat != 0 fib daddr type local accept',
+]
+
 /** Everything that is this machine's own, but what it sends itself, and the failsafe. */
 function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: PickedUpRules): string[] {
   return [
-    hook === 'input' ? 'iif lo accept' : 'oif lo accept',
+    ...(hook === 'input' ? ['iif lo accept'] : sentToItself),
     ...failsafeRules(hook, failsafe, pickedUp),
     'goto judge',
   ]

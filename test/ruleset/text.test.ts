@@ -215,8 +215,10 @@ t.test('ahead of it stand loopback and the failsafe, in both directions', async 
     'goto judge',
   ])
   const output = hostChain('before_output', both)
-  t.same(output.slice(-2 - failsafeRules('output', defaultFailsafe, pickedUp).length), [
-    'oif lo accept',
+  t.same(output.slice(-4 - failsafeRules('output', defaultFailsafe, pickedUp).length), [
+    'oif lo ct status & dnat == 0 accept',
+    'oif lo ct state { invalid, untracked } accept',
+    'ct status & dnat != 0 fib daddr type local accept',
     ...failsafeRules('output', defaultFailsafe, pickedUp),
     'goto judge',
   ])
