@@ -192,6 +192,8 @@ export class Ruleset {
       this.#commitElements(this.#takeOver(), wanted, hearing)
       await this.#nft(rulesText({ ...this.#config, ...(wanted.host && { host: wanted.host }) }))
       this.#host = wanted.host
+      // Until now another version's rules may have asked, and otherwise than these do: what they had stamped is judged again.
+      if (!isNew && this.#reference === undefined) this.#clearStamp(wanted.stamp)
       this.#removeStrangers()
       this.#markPickedUp()
     } catch (error) {
@@ -263,7 +265,6 @@ export class Ruleset {
   }
 
   #commitElements(changes: Batch, { subjects, stamp }: Wanted, hearing: Hearing): void {
-    const { marks } = this.#config
     const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
     const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
     const removed = [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address)
@@ -274,9 +275,7 @@ export class Ruleset {
       .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
     if (stamp !== this.#stamp) {
       // A stamp is used again after 14 generations: no connection may still carry it from then.
-      const value = stamp << marks.connectionShift
-      if (stamp !== this.#sweptStamp)
-        sweepMarks(this.#netlink, { mask: marks.connectionMask, value, newValue: 0 }, 'both')
+      if (stamp !== this.#sweptStamp) this.#clearStamp(stamp)
       this.#sweptStamp = stamp
       const keys = this.#stampKeys(stamp)
       changes
@@ -291,6 +290,12 @@ export class Ruleset {
     else commit(this.#netlink, changes)
     this.#subjects = wanted
     this.#stamp = stamp
+  }
+
+  /** Takes a stamp off all connections. */
+  #clearStamp(stamp: number): void {
+    const { connectionMask: mask, connectionShift } = this.#config.marks
+    sweepMarks(this.#netlink, { mask, value: stamp << connectionShift, newValue: NO_STAMP }, 'both')
   }
 
   /**
