@@ -255,6 +255,8 @@ export class Ruleset {
       this.#commitElements(this.#takeOver(), wanted, undefined, hearing)
       await this.#nft(rulesText({ ...this.#config, ...(wanted.host && { host: wanted.host }) }))
       this.#host = wanted.host
+      // Until now another version's rules may have asked, and otherwise than these do: what they had stamped is judged again.
+      if (!isNew && this.#reference === undefined) this.#clearStamp(this.connectionStamp)
       this.#removeStrangers()
       this.#markPickedUp()
     } catch (error) {
@@ -336,9 +338,8 @@ export class Ruleset {
 
   /** The stamp becomes another one. A number is used again after 14 changes: no connection may still carry it from then. */
   #invalidateConnections(): void {
-    const { connectionMask: mask, connectionShift } = this.#config.marks
     const stamp = nextStamp(this.connectionStamp)
-    sweepMarks(this.#netlink, { mask, value: stamp << connectionShift, newValue: NO_STAMP }, 'both')
+    this.#clearStamp(stamp)
     this.#connectionStamp = stamp
     this.#rechecks.clear()
   }
@@ -422,6 +423,12 @@ export class Ruleset {
   #recheckingKeys(): readonly Uint8Array[] {
     const addresses = this.rechecks.addresses
     return [...(addresses.some(isIPv4) ? [ipv4Key] : []), ...(addresses.some(isIPv6) ? [ipv6Key] : [])]
+  }
+
+  /** Takes a stamp off all connections. */
+  #clearStamp(stamp: number): void {
+    const { connectionMask: mask, connectionShift } = this.#config.marks
+    sweepMarks(this.#netlink, { mask, value: stamp << connectionShift, newValue: NO_STAMP }, 'both')
   }
 
   /**

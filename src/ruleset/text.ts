@@ -92,14 +92,16 @@ const unlessBeginning = [
 /**
  * Hooks at which packets are decided. Priorities: behind Service DNAT (prerouting, -100 and earlier at this point; output,
  * -100); masquerade happens in postrouting, after all of them. IPVS takes packets to its services out of input (98, 99) and
- * sends them to a pod through output: they are decided there, so input is looked at behind it.
+ * sends them to a pod through output: they are decided there, so input is looked at behind it. But replies to what this
+ * machine sent to a service get the service's address back there (IPVS at 98, DNAT at 100): they are looked at ahead of it.
  */
 const hooks = [
-  { name: 'forward', priority: -160, afterType: 'filter' },
-  { name: 'input', priority: 110, afterType: 'filter' },
+  { name: 'forward', hook: 'forward', priority: -160, afterType: 'filter' },
+  { name: 'reply', hook: 'input', priority: 60, afterType: 'filter' },
+  { name: 'input', hook: 'input', priority: 110, afterType: 'filter' },
   // Behind OUTPUT DNAT (-100). An answer's mark makes the kernel route again; `route`, at the end, does so with our bits
   // cleared, so that the packet leaves as it would without us.
-  { name: 'output', priority: -10, afterType: 'route' },
+  { name: 'output', hook: 'output', priority: -10, afterType: 'route' },
 ] as const
 
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
@@ -159,11 +161,11 @@ export function objectsText({ size }: Remember): string {
     ...ordinaryChains.map((name) => `  chain ${name} { }`),
     `  map ${sets.stamp} { type nf_proto : verdict; }`,
   ]
-  for (const { name, priority, afterType } of hooks) {
+  for (const { name, hook, priority, afterType } of hooks) {
     lines.push(
-      `  chain before_${name} { type filter hook ${name} priority ${priority}; policy accept; }`,
-      `  chain divert_${name} { type filter hook ${name} priority ${priority + 10}; policy accept; }`,
-      `  chain after_${name} { type ${afterType} hook ${name} priority ${priority + 20}; policy accept; }`,
+      `  chain before_${name} { type filter hook ${hook} priority ${priority}; policy accept; }`,
+      `  chain divert_${name} { type filter hook ${hook} priority ${priority + 10}; policy accept; }`,
+      `  chain after_${name} { type ${afterType} hook ${hook} priority ${priority + 20}; policy accept; }`,
     )
   }
   return `${[...lines, '}'].join('\n')}\n`
@@ -204,6 +206,7 @@ const ordinaryChains = [
   'denied',
   'after',
   'kernel_answers',
+  'incoming',
 ]
 
 function* chainRules({
@@ -415,10 +418,9 @@ function* chainRules({
     'before_forward',
     ['jump prepare', 'jump subjects', `${isQueued} accept`, ...forwardRules(host?.forwards ?? [])],
   ]
-  yield [
-    'before_input',
-    ['jump prepare', ...(isHostJudged ? hostRules('input', failsafe, pickedUp) : ['jump subjects'])],
-  ]
+  yield ['incoming', isHostJudged ? hostRules('input', failsafe, pickedUp) : ['jump subjects']]
+  yield ['before_reply', ['jump prepare', 'ct direction reply goto incoming']]
+  yield ['before_input', ['jump prepare', 'ct direction reply accept', 'goto incoming']]
   yield [
     'before_output',
     [
@@ -450,10 +452,21 @@ const kernelAnswers: readonly string[] = [
   'icmpv6 type destination-unreachable icmpv6 code admin-prohibited accept',
 ]
 
+/**
+ * What this machine sends itself. At output the interface is the one that the packet had before DNAT: what was sent to a port
+ * of its own address (a NodePort) may go to a pod, and what was sent to a service may stay here.
+ */
+const sentToItself: readonly string[] = [
+  'oif lo ct status & dnat == 0 accept',
+  // These have no status, and no translation.
+  'oif lo ct state { invalid, untracked } accept',
+  'ct status & dnat != 0 fib daddr type local accept',
+]
+
 /** Everything that is this machine's own, but what it sends itself, and the failsafe. */
 function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: PickedUpRules): string[] {
   return [
-    hook === 'input' ? 'iif lo accept' : 'oif lo accept',
+    ...(hook === 'input' ? ['iif lo accept'] : sentToItself),
     ...failsafeRules(hook, failsafe, pickedUp),
     'goto judge',
   ]

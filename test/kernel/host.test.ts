@@ -155,11 +155,11 @@ t.test('input and output are judged, loopback and own addresses are not', { skip
   t.same(await moved(product, idle), { queued: 20, allowed: 8, denied: 12 }, 'one packet for each connection')
 
   await t.test('a policy that stops selecting the host takes its rules away', async (t) => {
-    t.match(await chain(lab, 'before_input'), /goto judge/)
+    t.match(await chain(lab, 'incoming'), /goto judge/)
     const others = networkPolicy('edge', { podSelector: { matchLabels: { app: 'another' } } })
     await product.change(() => lab.folder.write('all.yaml', [self, others]))
     t.match(await product.status(), { host: { ingress: false, egress: false } })
-    for (const hook of ['input', 'output']) t.notMatch(await chain(lab, `before_${hook}`), /goto judge/)
+    for (const name of ['incoming', 'before_output']) t.notMatch(await chain(lab, name), /goto judge/)
     const before = await counts(product)
     t.same([...new Set(Object.values(await outcomes(remoteTraffic)))], ['reached', 'reply'])
     t.same(await moved(product, before), { queued: 0, allowed: 0, denied: 0 })

@@ -57,7 +57,7 @@ t.test('objects are made, never unmade: loading them again changes nothing', asy
   }
 })
 
-t.test('a hook has three base chains, behind DNAT and ahead of filter rules', async (t) => {
+t.test('a hook has three base chains, behind DNAT, and input three for replies, ahead of NAT', async (t) => {
   const chains = [
     ...objectsText(remember).matchAll(/chain (\w+) \{ type \w+ hook (\w+) priority (-?\d+); policy accept; \}/g),
   ]
@@ -67,6 +67,9 @@ t.test('a hook has three base chains, behind DNAT and ahead of filter rules', as
       ['before_forward', 'forward', -160],
       ['divert_forward', 'forward', -150],
       ['after_forward', 'forward', -140],
+      ['before_reply', 'input', 60],
+      ['divert_reply', 'input', 70],
+      ['after_reply', 'input', 80],
       ['before_input', 'input', 110],
       ['divert_input', 'input', 120],
       ['after_input', 'input', 130],
@@ -194,29 +197,37 @@ const both = { ingress: true, egress: true }
 
 t.test("this machine's own traffic is judged where a policy selects it in either direction", async (t) => {
   for (const host of [{ ingress: true }, { egress: true }, both]) {
-    t.equal(hostChain('before_input', host).at(-1), 'goto judge')
+    t.equal(hostChain('incoming', host).at(-1), 'goto judge')
     t.equal(hostChain('before_output', host).at(-1), 'goto judge')
   }
-  t.same(hostChain('before_input', {}), chain('before_input'), 'and not where none does')
+  t.same(hostChain('incoming', {}), chain('incoming'), 'and not where none does')
   t.same(hostChain('before_output', {}), chain('before_output'))
-  t.same(chain('before_input'), ['jump prepare', 'jump subjects'])
+  t.same(chain('incoming'), ['jump subjects'])
+})
+
+t.test('at input, each packet is judged in one place: replies in the first, all others in the second', async (t) => {
+  for (const chainOfInput of [chain, (name: string) => hostChain(name, both)]) {
+    t.same(chainOfInput('before_reply'), ['jump prepare', 'ct direction reply goto incoming'])
+    t.same(chainOfInput('before_input'), ['jump prepare', 'ct direction reply accept', 'goto incoming'])
+  }
 })
 
 t.test('ahead of it stand loopback and the failsafe, in both directions', async (t) => {
-  t.same(hostChain('before_input', both), [
-    'jump prepare',
+  t.same(hostChain('incoming', both), [
     'iif lo accept',
     ...failsafeRules('input', defaultFailsafe, pickedUp),
     'goto judge',
   ])
   const output = hostChain('before_output', both)
-  t.same(output.slice(-2 - failsafeRules('output', defaultFailsafe, pickedUp).length), [
-    'oif lo accept',
+  t.same(output.slice(-4 - failsafeRules('output', defaultFailsafe, pickedUp).length), [
+    'oif lo ct status & dnat == 0 accept',
+    'oif lo ct state { invalid, untracked } accept',
+    'ct status & dnat != 0 fib daddr type local accept',
     ...failsafeRules('output', defaultFailsafe, pickedUp),
     'goto judge',
   ])
   const none = { inbound: [], outbound: [] }
-  t.same(hostChain('before_input', both, none), ['jump prepare', 'iif lo accept', 'goto judge'])
+  t.same(hostChain('incoming', both, none), ['iif lo accept', 'goto judge'])
 })
 
 t.test('at output, what comes from elsewhere is told first, and never taken for its own', async (t) => {
