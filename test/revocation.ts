@@ -32,13 +32,23 @@ console.log(`From the rename of a file to the last packet of the connections tha
 console.log(line([...columns, '']))
 for (const { live, real } of sizes) {
   for (const row of await revoke({ real, made: live - real })) {
-    const isRight = row.lost === 0 && touchedKinds.every((kind) => row.cutMs[kind] <= CUT_MS)
+    const isRight = row.lost === 0 && row.passedLater === 0 && touchedKinds.every((kind) => row.cutMs[kind] <= CUT_MS)
     if (!isRight) process.exitCode = 1
     console.log(line([...cellsOf(row), isRight ? '✓' : '✗']))
   }
 }
 
-function cellsOf({ live, real, trigger, cutMs, lost, retransmitted, answered }: Revocation): (string | number)[] {
+function cellsOf({
+  live,
+  real,
+  trigger,
+  inForceMs,
+  cutMs,
+  passedLater,
+  lost,
+  retransmitted,
+  answered,
+}: Revocation): (string | number)[] {
   const times = touchedKinds.map((kind) => cutMs[kind].toFixed(0))
-  return [live, real, trigger, ...times, lost, retransmitted, answered]
+  return [live, real, trigger, inForceMs.toFixed(0), ...times, passedLater, lost, retransmitted, answered]
 }

@@ -1,5 +1,6 @@
 import { renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { createNetwork } from '../../src/lab/network.ts'
 import { type FlowKind, LastingFlows, serveFlows } from '../tools/flows.ts'
 import { countConnections, makeConnections } from './connections.ts'
@@ -26,6 +27,7 @@ const WAKE_INTERVAL_MS = 2
 /** Nothing has come for so long: nothing comes any more. */
 const QUIET_MS = 400
 const QUIET_TIMEOUT_MS = 6000
+const LOOK_MS = 50
 /** A message that is not answered after 2 s is lost. */
 const GRACE_MS = 2100
 
@@ -36,6 +38,9 @@ export const triggers: readonly Trigger[] = ['policy', 'pod label', 'namespace l
 /** The connections of each kind that a change touches. */
 export const touchedKinds = ['udp', 'tcp', 'push', 'download', 'idle'] as const
 export type TouchedKind = (typeof touchedKinds)[number]
+/** Idle connections that send nothing before the change is in force. */
+const SLEEPING = 'sleeping'
+const groups = [...touchedKinds, SLEEPING] as const
 
 export interface RevocationOptions {
   /** Connections with sockets, which send every second. */
@@ -58,6 +63,8 @@ export interface Revocation {
   readonly cutMs: Readonly<Record<TouchedKind, number>>
   /** From the file's change to the firewall's word that it is in force. */
   readonly inForceMs: number
+  /** Idle touched connections whose first message after that word passed all the same. */
+  readonly passedLater: number
   /** Of the connections that stay allowed, since the row before: what was lost, and sent again by TCP. */
   readonly lost: number
   readonly retransmitted: number
@@ -140,21 +147,20 @@ export async function revoke(options: RevocationOptions): Promise<readonly Revoc
     for (const trigger of options.triggers ?? triggers) {
       await openTouched(flows)
       const live = await countConnections(network)
-      const { cutMs, inForceMs } = await cut(flows, product, folder, trigger)
-      await new Promise((resolve) => setTimeout(resolve, GRACE_MS))
+      const outcome = await cut(flows, product, folder, trigger)
+      await setTimeout(GRACE_MS)
       const after = await flows.report('others')
       rows.push({
         trigger,
         live,
         real: after.flows,
-        cutMs,
-        inForceMs,
+        ...outcome,
         lost: after.lost - before.lost,
         retransmitted: after.retransmitted - before.retransmitted,
         answered: after.answered - before.answered,
       })
       before = after
-      for (const kind of touchedKinds) await flows.close(kind)
+      for (const group of groups) await flows.close(group)
       const { file } = changes[trigger]
       await product.change(() => folder.write(file, original[file]))
     }
@@ -194,13 +200,15 @@ async function openOthers(flows: LastingFlows, count: number): Promise<void> {
 }
 
 async function openTouched(flows: LastingFlows): Promise<void> {
-  const kinds: readonly (readonly [TouchedKind, FlowKind, 'udp' | 'tcp', count: number])[] = [
+  const kinds: readonly (readonly [(typeof groups)[number], FlowKind, 'udp' | 'tcp', count: number])[] = [
     ['udp', 'echo', 'udp', 1],
     ['tcp', 'echo', 'tcp', 1],
     ['push', 'push', 'udp', 1],
     ['download', 'download', 'tcp', 1],
     ['idle', 'idle', 'udp', IDLE_FLOWS / 2],
     ['idle', 'idle', 'tcp', IDLE_FLOWS / 2],
+    [SLEEPING, 'idle', 'udp', 1],
+    [SLEEPING, 'idle', 'tcp', 1],
   ]
   for (const family of families) {
     const ends = { source: clientAddress(VICTIM, family), destination: serverAddress(VICTIM, family), port: GRANTED }
@@ -208,7 +216,7 @@ async function openTouched(flows: LastingFlows): Promise<void> {
       await flows.open({ group, kind, protocol, ...ends, count, intervalMs: TOUCHED_INTERVAL_MS })
     }
   }
-  for (const kind of touchedKinds) await flows.settled(kind)
+  for (const group of groups) await flows.settled(group)
 }
 
 /** Makes the change; the idle connections send their first messages from then on, one after the other. */
@@ -217,7 +225,7 @@ async function cut(
   product: Product,
   folder: Policies,
   trigger: Trigger,
-): Promise<Pick<Revocation, 'cutMs' | 'inForceMs'>> {
+): Promise<Pick<Revocation, 'cutMs' | 'inForceMs' | 'passedLater'>> {
   const { file, objects } = changes[trigger]
   const next = join(folder.path, `.${file}`)
   writeFileSync(next, objects.map((object) => `${JSON.stringify(object)}\n`).join('---\n'))
@@ -228,17 +236,19 @@ async function cut(
     renameSync(next, join(folder.path, file))
     await waking
   })
+  await flows.wake(SLEEPING, 0)
   const cutMs: Partial<Record<TouchedKind, number>> = {}
   const endMs = Date.now() + QUIET_TIMEOUT_MS
   for (const kind of touchedKinds) {
     let report = await flows.report(kind)
     while (Date.now() - report.lastAtMs < QUIET_MS && Date.now() < endMs) {
-      await new Promise((resolve) => setTimeout(resolve, 50))
+      await setTimeout(LOOK_MS)
       report = await flows.report(kind)
     }
     const isQuiet = Date.now() - report.lastAtMs >= QUIET_MS
     const lastMs = kind === 'idle' ? report.lastWokenMs : report.lastAtMs
     cutMs[kind] = isQuiet ? Math.max(0, lastMs - changedAtMs) : Infinity
   }
-  return { cutMs: cutMs as Record<TouchedKind, number>, inForceMs }
+  const { woken: passedLater } = await flows.report(SLEEPING)
+  return { cutMs: cutMs as Record<TouchedKind, number>, inForceMs, passedLater }
 }

@@ -13,11 +13,12 @@
  *     KIND is `echo`: each connection sends a numbered message every INTERVAL, and they take turns; `push` and `download`:
  *     the server sends; `idle`: one message, then nothing until `wake`.
  *   wake GROUP INTERVAL_US      idle connections send one message, one connection after the other
- *   report GROUP                {"flows", "silent", "sent", "answered", "lost", "retransmitted", "slowestMs", "lastAtMs", "lastWokenMs"}
+ *   report GROUP                {"flows", "silent", "sent", "answered", "lost", "retransmitted", "slowestMs", "lastAtMs", "woken", "lastWokenMs"}
  *   close GROUP
  *
  * `silent`: connections on which nothing has come back yet. `lost`: messages without an echo for 2 s. `lastAtMs`: when
- * anything came last, in ms since 1970; `lastWokenMs`: when the last message was sent that a woken connection got back.
+ * anything came last, in ms since 1970; `woken`: woken connections that got their message back; `lastWokenMs`: when the last
+ * of those messages was sent.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -292,7 +293,7 @@ static void connect_flow(const char *group, enum kind kind, bool udp, const char
 }
 
 static void report(const char *group) {
-  size_t count = 0, silent = 0, retransmitted = 0;
+  size_t count = 0, silent = 0, retransmitted = 0, woken = 0;
   unsigned long sent = 0, answered = 0, lost = 0;
   int64_t now = now_ns(), last_at = 0, slowest = 0, woken_at = 0;
   for (size_t i = 0; i < flow_count; i++) {
@@ -307,14 +308,16 @@ static void report(const char *group) {
       for (unsigned bit = 0; bit < RING; bit++) lost += (flow->unanswered >> bit & 1) && now - flow->sent_at[bit] > GRACE_NS;
     if (flow->last_at > last_at) last_at = flow->last_at;
     if (flow->slowest > slowest) slowest = flow->slowest;
+    if (flow->woken_at) woken++;
     if (flow->woken_at > woken_at) woken_at = flow->woken_at;
     struct tcp_info info;
     socklen_t size = sizeof info;
     if (!flow->udp && !getsockopt(flow->fd, IPPROTO_TCP, TCP_INFO, &info, &size)) retransmitted += info.tcpi_total_retrans;
   }
   printf("{\"flows\":%zu,\"silent\":%zu,\"sent\":%lu,\"answered\":%lu,\"lost\":%lu,\"retransmitted\":%zu,\"slowestMs\":%.3f,\"lastAtMs\":%.3f,"
-         "\"lastWokenMs\":%.3f}\n",
-         count, silent, sent, answered, lost, retransmitted, (double)slowest / 1e6, (double)last_at / 1e6, (double)woken_at / 1e6);
+         "\"woken\":%zu,\"lastWokenMs\":%.3f}\n",
+         count, silent, sent, answered, lost, retransmitted, (double)slowest / 1e6, (double)last_at / 1e6, woken,
+         (double)woken_at / 1e6);
 }
 
 static void command(char *line) {

@@ -40,7 +40,9 @@ export interface FlowsReport {
   readonly slowestMs: number
   /** When anything came last, in ms since 1970; 0: never. */
   readonly lastAtMs: number
-  /** When the last message was sent that a woken connection had answered; 0: none. */
+  /** Woken connections whose message was answered. */
+  readonly woken: number
+  /** When the last of those messages was sent, in ms since 1970; 0: none. */
   readonly lastWokenMs: number
 }
 
