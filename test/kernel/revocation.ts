@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { createNetwork } from '../../src/lab/network.ts'
 import { type FlowKind, LastingFlows, serveFlows } from '../tools/flows.ts'
-import { countConnections, makeConnections } from './connections.ts'
+import { addConnections, countConnections } from './live-connections.ts'
 import { namespace, networkPolicy, type Policies, Product, pod, policies } from './product.ts'
 
 /** What stays allowed, what is revoked, and where nobody listens. */
@@ -139,7 +139,7 @@ export async function revoke(options: RevocationOptions): Promise<readonly Revoc
     const { made } = options
     if (made > 0) {
       const ends = { clients: every(clientAddress), servers: every(serverAddress) }
-      await makeConnections(network, { count: made, ...ends, port: MADE })
+      await addConnections(network, { count: made, ...ends, port: MADE })
     }
     await flows.settled('others')
     const rows: Revocation[] = []
