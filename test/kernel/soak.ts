@@ -1,5 +1,4 @@
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -15,9 +14,11 @@ import { portNumbers } from '../fixtures/random-names.ts'
 import { randomWorld } from '../fixtures/random-world.ts'
 import { serveFlows } from '../tools/flows.ts'
 import { rawTool } from '../tools/raw.ts'
+import type { MemoryReport } from './children/report-memory.ts'
 import { type Policies, Product, policies } from './product.ts'
 
 const program = fileURLToPath(new URL('../../build/tools/attempts', import.meta.url))
+const reportMemory = fileURLToPath(new URL('./children/report-memory.ts', import.meta.url))
 
 /** Addresses that random worlds give to pods, nodes and nobody. */
 const clients = [
@@ -51,7 +52,7 @@ const LEAST_OF_EACH = SAMPLE / 8
 /** Worlds that have been over for so long are not asked any more. */
 const PAST_MS = 5000
 const SHOWN_MISTAKES = 5
-const MEMORY_INTERVAL_MS = 60_000
+const PROGRESS_MS = 60_000
 
 export interface SoakOptions {
   readonly seconds: number
@@ -81,8 +82,8 @@ export interface SoakResult {
   readonly counters: RulesetCounters
   /** What is wrong with the firewall by its own word. */
   readonly problems: readonly string[]
-  /** The firewall's resident memory at the start, every minute, and at the end. */
-  readonly residentMiB: readonly number[]
+  /** The firewall's, every 10 s. */
+  readonly memory: readonly MemoryReport[]
 }
 
 type Kind = 'new' | 'message' | 'exchange'
@@ -120,16 +121,14 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     await writeWorld(folder, judge.world, 0)
     await serveFlows(network, 'far', servers, portNumbers)
     const args = ['--node-name', NODE, '--deny-with', options.denyWith]
-    const product = await Product.start(network, folder, { args })
-    const memory = new Memory(product.pid)
-    await memory.look()
+    const env = { NODE_OPTIONS: `--expose-gc --import ${reportMemory}` }
+    const product = await Product.start(network, folder, { args, env })
     const stop = await startAttempts(network, options, (attempt) => judge.take(attempt))
-    await change(random, product, folder, judge, options, memory)
+    await change(random, product, folder, judge, options)
     await stop()
-    await memory.look()
     const { counters, problems } = await product.status()
     await product.stop()
-    return { ...judge.result(), counters, problems, residentMiB: memory.residentMiB }
+    return { ...judge.result(), counters, problems, memory: memoryOf(product) }
   } finally {
     await network.destroy()
     await folder.close()
@@ -143,10 +142,9 @@ async function change(
   folder: Policies,
   judge: Judge,
   { seconds, onProgress = () => {} }: SoakOptions,
-  memory: Memory,
 ): Promise<void> {
   const startMs = performance.now()
-  let lookedAtMs = startMs
+  let toldAtMs = startMs
   for (let number = 1; performance.now() - startMs < seconds * 1000; number++) {
     await setTimeout(LEAST_CHANGE_MS + random.below(MOST_CHANGE_MS - LEAST_CHANGE_MS))
     const next = nextWorld(random, judge.world)
@@ -155,10 +153,10 @@ async function change(
       await writeWorld(folder, next, number)
     })
     judge.isInForce()
-    if (performance.now() - lookedAtMs < MEMORY_INTERVAL_MS) continue
-    lookedAtMs += MEMORY_INTERVAL_MS
-    const residentMiB = await memory.look()
-    onProgress(`${Math.round((lookedAtMs - startMs) / 1000)} s: ${judge.text()}; resident memory ${residentMiB} MiB`)
+    if (performance.now() - toldAtMs < PROGRESS_MS) continue
+    toldAtMs += PROGRESS_MS
+    const memory = memoryOf(product).at(-1)
+    onProgress(`${Math.round((toldAtMs - startMs) / 1000)} s: ${judge.text()}; memory ${JSON.stringify(memory)}`)
   }
 }
 
@@ -331,19 +329,6 @@ function flowOf(protocol: string, source: string, destination: string, port: num
   return { source, destination, protocol, port, icmpType: 0, icmpCode: 0, hook: 'forward' }
 }
 
-/** The resident memory of a process, as time goes on. */
-class Memory {
-  readonly residentMiB: number[] = []
-  readonly #pid: number
-
-  constructor(pid: number) {
-    this.#pid = pid
-  }
-
-  async look(): Promise<number> {
-    const status = await readFile(`/proc/${this.#pid}/status`, 'utf8')
-    const mib = Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)![1]) / 1024)
-    this.residentMiB.push(mib)
-    return mib
-  }
+function memoryOf({ stderr }: Product): readonly MemoryReport[] {
+  return Array.from(stderr.matchAll(/^memory: (.*)$/gm), ([, text]) => JSON.parse(text!) as MemoryReport)
 }
