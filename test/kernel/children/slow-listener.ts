@@ -10,8 +10,13 @@ import { Ruleset, type Wanted } from '../../../src/ruleset/ruleset.ts'
 export type ListenerCommand =
   /** Makes the ruleset, with the addresses whose traffic is queued. */
   | { readonly op: 'install'; readonly subjects: readonly string[]; readonly stamp: number }
-  /** Moves it to another generation. */
-  | { readonly op: 'update'; readonly subjects: readonly string[]; readonly stamp: number }
+  /** Moves it to another generation, which decides otherwise about flows with these ends; without them, about all. */
+  | {
+      readonly op: 'update'
+      readonly subjects: readonly string[]
+      readonly stamp: number
+      readonly recheck?: readonly string[]
+    }
   /** Takes what is queued, and holds it. */
   | { readonly op: 'take'; readonly timeoutMs: number }
   /** Answers all that it holds. */
@@ -35,8 +40,7 @@ const ruleset = new Ruleset({
   onFailure: 'closed',
   denyWith: 'drop',
   failsafe: defaultFailsafe,
-  // Each question is to come here.
-  remember: { allowedMs: 0, deniedMs: 0, size: 1 },
+  remember: JSON.parse(process.argv[2]!),
   queue: 100,
   queuesTotal: 1,
 })
@@ -56,7 +60,9 @@ async function run(command: ListenerCommand): Promise<unknown> {
     case 'install':
       return ruleset.install(wantedBy(command))
     case 'update':
-      return ruleset.update(wantedBy(command))
+      return ruleset.update(wantedBy(command), {
+        recheck: command.recheck?.map((text) => parseAddress(text)!) ?? 'everything',
+      })
     case 'take': {
       const count = queue.receive(command.timeoutMs)
       return Array.from({ length: count }, (_, i) => ({
