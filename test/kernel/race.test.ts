@@ -102,6 +102,8 @@ class SlowListener {
   }
 }
 
+t.setTimeout(120_000)
+
 t.test('answers, stamps and generations', { skip }, async (t) => {
   const network = await createNetwork({
     prefix: 'knpk',
@@ -287,7 +289,7 @@ t.test('answers, stamps and generations', { skip }, async (t) => {
   })
 })
 
-t.test('answers that are delayed across a change teach nothing', { skip, timeout: 120_000 }, async (t) => {
+t.test('answers that are delayed across a change teach nothing', { skip }, async (t) => {
   const network = await createNetwork({
     prefix: 'knpk',
     hosts: [
