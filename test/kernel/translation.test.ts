@@ -3,7 +3,7 @@ import { Agent, type Stream } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { slow } from '../slow.ts'
 import { sniff } from '../tools/raw.ts'
-import { addressBytes } from './packets.ts'
+import { addressBytes, protocols as numbers } from './packets.ts'
 import { networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
@@ -176,12 +176,15 @@ async function moved(product: Product, before: Awaited<ReturnType<typeof counts>
   }
 }
 
-/** Where packets of the other side come from that arrive at a port. */
+/** Where packets of the other side come from that arrive at a port: by UDP, or the first ones of TCP. */
 function sourcesOf(packets: readonly Buffer[], port: number): string {
   const names = new Map([...edge, ...web, ...db].map((address) => [addressBytes(address).toString('hex'), address]))
   const sources = packets.flatMap((packet) => {
     const v4 = packet[0]! >> 4 === 4
-    if (packet.readUInt16BE(v4 ? 22 : 42) !== port) return []
+    const upper = packet.subarray(v4 ? 20 : 40)
+    if (upper.readUInt16BE(2) !== port) return []
+    // The end of an earlier connection may come late.
+    if (packet[v4 ? 9 : 6] === numbers.tcp && upper[13] !== 2) return []
     const source = v4 ? packet.subarray(12, 16) : packet.subarray(8, 24)
     return [names.get(source.toString('hex')) ?? source.toString('hex')]
   })
