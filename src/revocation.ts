@@ -22,9 +22,9 @@ export interface RevocationSite {
 }
 
 /** The shortest time from one sweep to the next. */
-const SWEEP_INTERVAL_MS = 50
+const SWEEP_INTERVAL_MS = 200
 /** Of a long sweep's time so many more are left to others. */
-const PAUSE_PER_SWEEP = 4
+const PAUSE_PER_SWEEP = 9
 
 /**
  * Follows changes: the connections of the addresses that a change concerns are looked through, those no longer allowed lose

@@ -562,7 +562,7 @@ class KernelListing implements Listing {
   isInterrupted = false
   readonly #socket: NativeNetlinkSocket
   readonly #sequence: number
-  readonly #bytes = Buffer.allocUnsafeSlow(LISTING_PART_BYTES)
+  readonly #bytes = new Uint8Array(LISTING_PART_BYTES)
   #hasEnded = false
 
   constructor(socket: NativeNetlinkSocket, request: Uint8Array, sequence: number) {

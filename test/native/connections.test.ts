@@ -86,6 +86,19 @@ t.test('connections of all kinds are read, and nothing of one is left in the nex
   t.equal(reader.next(), true, 'another part')
 })
 
+t.test('a kernel that tracks no marks: 0', async (t) => {
+  const withoutMark = new AttributeWriter()
+  for (const { type, value } of new Attributes(connectionAttributes(cases[0]![1]))) {
+    if (type !== 8) withoutMark.data(type, value)
+  }
+  const reader = new ConnectionReader()
+  const whole = connectionAttributes(cases[0]![1])
+  reader.open(encodeMessages([entry(whole), entry(withoutMark.finish())], 1, false))
+  const marks: number[] = []
+  while (reader.next()) marks.push(reader.mark)
+  t.same(marks, [0xf0000001, 0])
+})
+
 t.test('a connection that was picked up midway is told by its flags', async (t) => {
   const withFlags = (flags: number) => {
     const writer = new AttributeWriter().append(connectionAttributes({ protocol: 'udp', ...v4, mark: 0 }))
@@ -134,8 +147,13 @@ t.test('what lacks an address or is no connection is left out', async (t) => {
   const writer = new AttributeWriter()
   const tuple = writer.openNest(1)
   writer.u32(3, 0xabcd).closeNest(tuple)
+  const oneAddress = new AttributeWriter()
+  const original = oneAddress.openNest(1)
+  const addresses = oneAddress.openNest(1)
+  oneAddress.u32(1, 0x0a000001).closeNest(addresses).closeNest(original).data(2, new Attributes(whole).get(2)!)
   const messages = [
     entry(writer.finish()),
+    entry(oneAddress.finish()),
     entry(new Uint8Array(0)),
     entry(new Attributes(whole).bytes.slice(0, 52)),
     { ...entry(whole), type: ENTRY + 1 },
