@@ -92,18 +92,18 @@ export const names = {
 
 const UPDATES_PER_SECOND = 200
 
-const one: Load = { name: 'TCP, 1 at a time', noun: 'connections', concurrency: 1, kind: [] }
-const many: Load = { name: 'TCP, 64 at a time', noun: 'connections', concurrency: 64, kind: [] }
-const fixed: Load = { name: 'TCP, 2000/s', noun: 'connections', concurrency: 64, rate: 2000, kind: [] }
+const one: Load = { name: 'TCP, 1 at a time', unit: 'connection', concurrency: 1, kind: [] }
+const many: Load = { name: 'TCP, 64 at a time', unit: 'connection', concurrency: 64, kind: [] }
+const fixed: Load = { name: 'TCP, 2000/s', unit: 'connection', concurrency: 64, rate: 2000, kind: [] }
 const datagrams: Load = {
   name: 'UDP, a new socket each',
-  noun: 'packets answered',
+  unit: 'answered packet',
   concurrency: 64,
   kind: ['--udp'],
 }
 const streams: Load = {
   name: 'UDP, 64 sockets',
-  noun: 'packets answered',
+  unit: 'answered packet',
   concurrency: 64,
   kind: ['--udp', '--keep'],
 }
@@ -213,7 +213,7 @@ export async function startReady(network: Network, host: string, argv: readonly 
   if (!stdout) throw new Error(`${argv[0]}: started without pipes`)
   await new Promise<void>((resolve, reject) => {
     createInterface({ input: stdout }).on('line', (line) => line === 'ready' && resolve())
-    child.once('close', () => reject(new Error(`${argv.join(' ')}: ended at its start: ${stderr.trim()}`)))
+    child.once('close', () => reject(new Error(`${argv.slice(0, 2).join(' ')}: ended at its start: ${stderr.trim()}`)))
   })
   return child
 }

@@ -6,8 +6,8 @@ import type { Site } from '../scenarios.ts'
 export interface Load {
   /** With which its metrics begin. */
   readonly name: string
-  /** What is counted. */
-  readonly noun: 'connections' | 'packets answered'
+  /** What is counted, in the singular. */
+  readonly unit: 'connection' | 'answered packet'
   readonly concurrency: number
   /** How many a second; undefined is as many as will go. */
   readonly rate?: number
