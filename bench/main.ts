@@ -8,7 +8,7 @@ const usage = `usage: npm run bench -- engine|datapath [--json] [--seconds S] [-
 
   engine           decisions, compiling, updates and memory of the policy engine alone
   datapath         real traffic through a router with 10,000 workloads and 1,000 policies, beside no firewall, the ruleset
-                   alone and a C loop that accepts all; needs root and a machine that does nothing else; about 8 minutes
+                   alone and a C loop that accepts all; needs root and a machine that does nothing else; 6 to 8 minutes
 
   --seconds S      length of each run (default 3); datapath only
   --repetitions R  how often the scenarios are gone through; the result is the median (default 3; engine: 5)

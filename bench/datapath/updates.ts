@@ -10,25 +10,32 @@ const TICK_MS = 5
 
 /**
  * Changes of single workloads, after all of which the world is as before. Each gets the labels of another workload of its
- * namespace, so that other policies select it and let it in; the bench's own pods get one more label.
+ * namespace, so that other policies select it and let it in. One server and one client are among them, and keep what lets
+ * them talk: they get one more label.
  */
 export function labelChanges(objects: readonly PolicyObject[]): readonly Workload[] {
   const random = new Random(13)
   const workloads = objects.filter((object) => object.type === 'Workload')
   const byNamespace = Map.groupBy(workloads, ({ namespace }) => namespace)
-  const own = byNamespace.get(OWN_NAMESPACE) ?? []
-  const chosen = new Set(own)
-  while (chosen.size < Math.min(CHANGED_WORKLOADS, workloads.length)) chosen.add(random.of(workloads))
-  const originals = [...chosen]
-  const changed = originals.map((workload, i) => {
+  const own = byNamespace.get(OWN_NAMESPACE)!
+  const others = workloads.filter(({ namespace }) => namespace !== OWN_NAMESPACE)
+  const chosen = new Set([own.at(0)!, own.at(-1)!])
+  while (chosen.size < CHANGED_WORKLOADS) chosen.add(random.of(others))
+  const originals = shuffled([...chosen], random)
+  const changed = originals.map((workload) => {
     if (workload.namespace === OWN_NAMESPACE) {
-      return { ...workload, labels: new Map([...workload.labels, ['debug', `run-${i}`]]) }
+      return { ...workload, labels: new Map([...workload.labels, ['debug', 'true']]) }
     }
     const app = workload.labels.get('app')
-    const others = byNamespace.get(workload.namespace)!.filter(({ labels }) => labels.get('app') !== app)
-    return { ...workload, labels: random.of(others).labels }
+    const unlike = byNamespace.get(workload.namespace)!.filter(({ labels }) => labels.get('app') !== app)
+    return { ...workload, labels: random.of(unlike).labels }
   })
   return [...changed, ...originals]
+}
+
+function shuffled<T>(items: readonly T[], random: Random): T[] {
+  const keyed = items.map((item) => ({ item, key: random.fraction() }))
+  return keyed.sort((a, b) => a.key - b.key).map(({ item }) => item)
 }
 
 /** Gives a source its changes one by one, as many a second as asked, around and around. */

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { manifestOf } from '../../bench/datapath/manifests.ts'
 import { labelChanges, Updates } from '../../bench/datapath/updates.ts'
-import { type Ends, POLICIES, WORKLOADS, worldManifests, worldYaml } from '../../bench/datapath/world.ts'
+import { type Ends, OWN_NAMESPACE, POLICIES, WORKLOADS, worldManifests, worldYaml } from '../../bench/datapath/world.ts'
 import { judgeDatapath } from '../../bench/datapath.ts'
 import { makeWorld } from '../../bench/engine/worlds.ts'
 import { formatTable, type Row, relateTo } from '../../bench/rows.ts'
@@ -61,6 +61,8 @@ t.test('label changes are one by one, and leave the world as it was', async (t) 
   t.equal(new Set(changes.map(objectKey)).size, half)
   t.equal(changes.slice(0, half).filter(wasChanged).length, half)
   t.equal(changes.slice(half).filter(wasChanged).length, 0)
+  const own = changes.slice(0, half).filter(({ namespace }) => namespace === OWN_NAMESPACE)
+  t.same(own.map(({ labels }) => labels.get('role')).sort(), ['client', 'server'])
   const deltas: Delta[] = []
   const source = new MemorySource(objects)
   await source.start((delta) => deltas.push(delta), new AbortController().signal)
