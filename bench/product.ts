@@ -73,7 +73,10 @@ export const product: Product = {
     const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
     const options: BenchFirewallOptions = { ends, queues, stateDir: join(folder, 'state') }
     const argv = [process.execPath, firewallScript, JSON.stringify(options)]
-    const child = await startReady(network, network.router, argv)
+    const child = await startReady(network, network.router, argv).catch(async (error: unknown) => {
+      await rm(folder, { recursive: true, force: true })
+      throw error
+    })
     const answers = createInterface({ input: child.stdout! })
     const ended = once(child, 'close').then(() => {
       throw new Error('the firewall ended while its workloads changed')
