@@ -211,10 +211,11 @@ export class Batch {
   /** Adds elements that go by themselves after a time; the time of those already in it begins anew. */
   addFleeting(set: string, keys: readonly Uint8Array[], timeoutMs: number): this {
     const step = `add elements to ${set}`
-    const add = () => this.#changeElements(step, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, keys, timeoutMs)
-    // Before kernel 6.13 adding leaves the time of one that is there; deleting one that is not there is an error.
+    const different = [...new Map(keys.map((key) => [key.join(), key])).values()]
+    const add = () => this.#changeElements(step, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, different, timeoutMs)
+    // Before kernel 6.13 adding leaves the time of one that is there; deleting one that is not there, or twice, is an error.
     add()
-    this.deleteElements(set, keys)
+    this.deleteElements(set, different)
     return add()
   }
 
