@@ -77,6 +77,8 @@ export const product: Product = {
       await rm(folder, { recursive: true, force: true })
       throw error
     })
+    // What it complains of may explain what is measured.
+    child.stderr?.pipe(process.stderr)
     const answers = createInterface({ input: child.stdout! })
     const ended = once(child, 'close').then(() => {
       throw new Error('the firewall ended while its workloads changed')
