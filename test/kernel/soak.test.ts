@@ -19,5 +19,6 @@ for (const [denyWith, seed] of [
     t.ok(result.effectiveChanges >= SECONDS / 2, `${result.effectiveChanges} of ${result.changes} changes were felt`)
     t.equal(result.counters.unanswered, 0)
     t.same(result.problems, [])
+    t.equal(result.repairs, 0)
   })
 }

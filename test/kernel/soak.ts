@@ -82,6 +82,8 @@ export interface SoakResult {
   readonly counters: RulesetCounters
   /** What is wrong with the firewall by its own word. */
   readonly problems: readonly string[]
+  /** How often it found its rules changed, or could not change them itself. */
+  readonly repairs: number
   /** The firewall's, every 10 s. */
   readonly memory: readonly MemoryReport[]
 }
@@ -126,9 +128,10 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     const stop = await startAttempts(network, options, (attempt) => judge.take(attempt))
     await change(random, product, folder, judge, options)
     await stop()
-    const { counters, problems } = await product.status()
+    const { counters, problems, repairs } = await product.status()
+    if (repairs > 0) options.onProgress?.(product.stderr)
     await product.stop()
-    return { ...judge.result(), counters, problems, memory: memoryOf(product) }
+    return { ...judge.result(), counters, problems, repairs, memory: memoryOf(product) }
   } finally {
     await network.destroy()
     await folder.close()
@@ -148,7 +151,7 @@ async function change(
   for (let number = 1; performance.now() - startMs < seconds * 1000; number++) {
     await setTimeout(LEAST_CHANGE_MS + random.below(MOST_CHANGE_MS - LEAST_CHANGE_MS))
     const next = nextWorld(random, judge.world)
-    await product.change(async () => {
+    await product.changeInStatus(async () => {
       judge.begin(next)
       await writeWorld(folder, next, number)
     })
