@@ -30,6 +30,7 @@ console.log(
   `memory, every 10 s: ${memory.map(({ residentMiB, heapMiB }) => `${residentMiB}/${heapMiB}`).join(' ')} (MiB, resident/heap)`,
 )
 for (const mistake of mistakes) console.log(`WRONG ${mistake}`)
-const isRight = result.wrong === 0 && result.problems.length === 0 && result.repairs === 0 && result.counters.unanswered === 0
+const isRight =
+  result.wrong === 0 && result.problems.length === 0 && result.repairs === 0 && result.counters.unanswered === 0
 console.log(isRight ? 'all as the policies say' : 'FAILED')
 if (!isRight) process.exitCode = 1
