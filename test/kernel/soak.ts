@@ -31,6 +31,7 @@ const servers = [
 ]
 /** No node of the worlds: what passes is judged for all workloads. */
 const NODE = 'gateway'
+const rememberFlags = { long: [], short: ['--remember-allowed', '800ms', '--remember-denied', '400ms'] } as const
 const RATE = 1000
 const LASTING = 64
 const LASTING_INTERVAL_MS = 50
@@ -58,6 +59,8 @@ export interface SoakOptions {
   readonly seconds: number
   readonly seed: number
   readonly denyWith: DenyWith
+  /** For how long tuples are remembered. As a change keeps those of its addresses from use for as long, shorter is more. */
+  readonly remember: 'long' | 'short'
   /** New attempts in a second; default 1,000. */
   readonly rate?: number
   /** Told now and then how it stands. */
@@ -122,7 +125,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     const judge = new Judge(balancedWorld(random))
     await writeWorld(folder, judge.world, 0)
     await serveFlows(network, 'far', servers, portNumbers)
-    const args = ['--node-name', NODE, '--deny-with', options.denyWith]
+    const args = ['--node-name', NODE, '--deny-with', options.denyWith, ...rememberFlags[options.remember]]
     const env = { NODE_OPTIONS: `--expose-gc --import ${reportMemory}` }
     const product = await Product.start(network, folder, { args, env })
     const stop = await startAttempts(network, options, (attempt) => judge.take(attempt))
