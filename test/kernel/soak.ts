@@ -52,7 +52,7 @@ const SAMPLE = 256
 const LEAST_OF_EACH = SAMPLE / 8
 /** Worlds that have been over for so long are not asked any more. */
 const PAST_MS = 5000
-const SHOWN_MISTAKES = 5
+const SHOWN_MISTAKES = 10
 const PROGRESS_MS = 60_000
 
 export interface SoakOptions {
@@ -75,8 +75,11 @@ export interface SoakResult {
   readonly denied: number
   /** Those during which the verdict changed. */
   readonly exempt: number
-  /** Compared attempts that ended otherwise than the oracle says. */
+  /** Compared attempts that ended otherwise than the oracle says: passed though denied, or the other way round. */
   readonly wrong: number
+  readonly wronglyPassed: number
+  readonly wronglyRefused: number
+  readonly wronglyTimedOut: number
   /** The first of them, with their worlds. */
   readonly mistakes: readonly string[]
   readonly changes: number
@@ -216,11 +219,23 @@ async function writeWorld(folder: Policies, world: OracleWorld, number: number):
   await folder.write('world.yaml', [...objectsOf(world), marker])
 }
 
+const wrongs = { wronglyPassed: 0, wronglyRefused: 0, wronglyTimedOut: 0 }
+const wrongBy = { ok: 'wronglyPassed', refused: 'wronglyRefused', timeout: 'wronglyTimedOut' } as const
+
 /** Compares what becomes of attempts with what the oracle says of the worlds that are in force meanwhile. */
 class Judge {
   #epochs: Epoch[]
-  readonly #counts = { attempts: 0, allowed: 0, denied: 0, exempt: 0, wrong: 0, changes: 0, effectiveChanges: 0 }
-  readonly #mistakes: string[] = []
+  readonly #counts = {
+    attempts: 0,
+    allowed: 0,
+    denied: 0,
+    exempt: 0,
+    wrong: 0,
+    ...wrongs,
+    changes: 0,
+    effectiveChanges: 0,
+  }
+  readonly #mistakes = new Map<string, string>()
 
   constructor(world: OracleWorld) {
     this.#epochs = [{ world, number: 0, fromMs: 0, untilMs: Infinity, verdicts: new Map() }]
@@ -266,7 +281,16 @@ class Judge {
     else counts.denied++
     if (expected === (outcome === 'ok')) return
     counts.wrong++
-    if (this.#mistakes.length < SHOWN_MISTAKES) this.#mistakes.push(mistakeText(attempt, epochs))
+    counts[wrongBy[outcome]]++
+    this.#onMistake(attempt, epochs)
+  }
+
+  /** One of each kind in each world, as far as somebody reads them. */
+  #onMistake(attempt: Attempt, epochs: readonly Epoch[]): void {
+    const like = `${attempt.outcome} ${attempt.kind} ${epochs.at(-1)!.number}`
+    if (this.#mistakes.size < SHOWN_MISTAKES && !this.#mistakes.has(like)) {
+      this.#mistakes.set(like, mistakeText(attempt, epochs))
+    }
   }
 
   text(): string {
@@ -276,7 +300,7 @@ class Judge {
   }
 
   result() {
-    return { ...this.#counts, mistakes: this.#mistakes }
+    return { ...this.#counts, mistakes: [...this.#mistakes.values()] }
   }
 }
 
@@ -296,10 +320,11 @@ function mistakeText({ kind, flow, beginMs, endMs, outcome }: Attempt, epochs: r
     const { decidedBy, verdict } = oracle(epoch.world, flow, NODE)
     const documents = objectsOf(epoch.world).map((object) => `---\n${stringify(object)}`)
     const [from, until] = [epoch.fromMs - beginMs, epoch.untilMs - beginMs].map(Math.round)
-    const when = `begun ${from} ms, over ${until} ms after the attempt`
-    return `# world ${epoch.number}, ${when}: ${verdict} ${JSON.stringify(decidedBy)}\n${documents.join('')}`
+    const span = `begun ${from} ms, over ${until} ms after the attempt`
+    return `# world ${epoch.number}, ${span}: ${verdict} ${JSON.stringify(decidedBy)}\n${documents.join('')}`
   })
-  const what = `${kind} ${protocol} ${source} -> ${destination} port ${port}: ${outcome} after ${endMs - beginMs} ms`
+  const when = new Date(beginMs).toISOString()
+  const what = `${when} ${kind} ${protocol} ${source} -> ${destination} port ${port}: ${outcome} after ${endMs - beginMs} ms`
   return [what, ...worlds].join('\n')
 }
 
