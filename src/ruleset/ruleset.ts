@@ -352,9 +352,11 @@ export class Ruleset {
     const { allowedMs, deniedMs } = this.#config.remember
     const timeoutMs = Math.max(allowedMs, deniedMs)
     if (timeoutMs === 0) return changes
+    // A change may name an address twice, and no element can be deleted twice.
+    const once = [...new Map(addresses.map((address) => [formatAddress(address), address])).values()]
     return changes
-      .addFleeting(sets.changed4, addresses.filter(isIPv4).map(addressKey), timeoutMs + TIMEOUT_MARGIN_MS)
-      .addFleeting(sets.changed6, addresses.filter(isIPv6).map(addressKey), timeoutMs + TIMEOUT_MARGIN_MS)
+      .addFleeting(sets.changed4, once.filter(isIPv4).map(addressKey), timeoutMs + TIMEOUT_MARGIN_MS)
+      .addFleeting(sets.changed6, once.filter(isIPv6).map(addressKey), timeoutMs + TIMEOUT_MARGIN_MS)
   }
 
   /** Whether so many can be rechecked one by one. */

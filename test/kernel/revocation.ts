@@ -162,12 +162,12 @@ export async function revoke(options: RevocationOptions): Promise<readonly Revoc
       before = after
       for (const group of groups) await flows.close(group)
       const { file } = changes[trigger]
-      await product.change(() => folder.write(file, original[file]))
+      await product.changeInStatus(() => folder.write(file, original[file]))
     }
     flows.end()
-    const { counters, problems } = await product.status()
-    if (counters.unanswered > 0 || problems.length > 0) {
-      throw new Error(`${counters.unanswered} packets without an answer; problems: ${problems.join(', ')}`)
+    const { counters, problems, repairs } = await product.status()
+    if (counters.unanswered > 0 || problems.length > 0 || repairs > 0) {
+      throw new Error(`${counters.unanswered} packets without an answer, ${repairs} repairs: ${product.stderr}`)
     }
     await product.stop()
     return rows
@@ -230,7 +230,7 @@ async function cut(
   const next = join(folder.path, `.${file}`)
   writeFileSync(next, objects.map((object) => `${JSON.stringify(object)}\n`).join('---\n'))
   let changedAtMs = 0
-  const inForceMs = await product.change(async () => {
+  const inForceMs = await product.changeInStatus(async () => {
     const waking = flows.wake('idle', WAKE_INTERVAL_MS)
     changedAtMs = Date.now()
     renameSync(next, join(folder.path, file))

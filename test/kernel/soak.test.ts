@@ -6,12 +6,12 @@ const SECONDS = 6
 /** What other tests leave of the machine is enough for these. */
 const RATE = 500
 
-for (const [denyWith, seed] of [
-  ['drop', 4],
-  ['reject', 5],
+for (const [denyWith, remember, seed] of [
+  ['drop', 'long', 4],
+  ['reject', 'short', 5],
 ] as const) {
-  t.test(`traffic and changes, denied with ${denyWith}`, { skip }, async (t) => {
-    const { mistakes, ...result } = await soak({ seconds: SECONDS, seed, denyWith, rate: RATE })
+  t.test(`traffic and changes, denied with ${denyWith}, remembered for ${remember}`, { skip }, async (t) => {
+    const { mistakes, ...result } = await soak({ seconds: SECONDS, seed, denyWith, remember, rate: RATE })
     t.comment(result)
     t.same(mistakes, [], 'every attempt ended as the policies in force said')
     t.ok(result.allowed > SECONDS * 100, `${result.allowed} were to be allowed`)
@@ -19,5 +19,6 @@ for (const [denyWith, seed] of [
     t.ok(result.effectiveChanges >= SECONDS / 2, `${result.effectiveChanges} of ${result.changes} changes were felt`)
     t.equal(result.counters.unanswered, 0)
     t.same(result.problems, [])
+    t.equal(result.repairs, 0)
   })
 }

@@ -31,6 +31,7 @@ const servers = [
 ]
 /** No node of the worlds: what passes is judged for all workloads. */
 const NODE = 'gateway'
+const rememberFlags = { long: [], short: ['--remember-allowed', '800ms', '--remember-denied', '400ms'] } as const
 const RATE = 1000
 const LASTING = 64
 const LASTING_INTERVAL_MS = 50
@@ -51,13 +52,15 @@ const SAMPLE = 256
 const LEAST_OF_EACH = SAMPLE / 8
 /** Worlds that have been over for so long are not asked any more. */
 const PAST_MS = 5000
-const SHOWN_MISTAKES = 5
+const SHOWN_MISTAKES = 10
 const PROGRESS_MS = 60_000
 
 export interface SoakOptions {
   readonly seconds: number
   readonly seed: number
   readonly denyWith: DenyWith
+  /** For how long tuples are remembered. As a change keeps those of its addresses from use for as long, shorter is more. */
+  readonly remember: 'long' | 'short'
   /** New attempts in a second; default 1,000. */
   readonly rate?: number
   /** Told now and then how it stands. */
@@ -72,8 +75,11 @@ export interface SoakResult {
   readonly denied: number
   /** Those during which the verdict changed. */
   readonly exempt: number
-  /** Compared attempts that ended otherwise than the oracle says. */
+  /** Compared attempts that ended otherwise than the oracle says: passed though denied, or the other way round. */
   readonly wrong: number
+  readonly wronglyPassed: number
+  readonly wronglyRefused: number
+  readonly wronglyTimedOut: number
   /** The first of them, with their worlds. */
   readonly mistakes: readonly string[]
   readonly changes: number
@@ -82,6 +88,8 @@ export interface SoakResult {
   readonly counters: RulesetCounters
   /** What is wrong with the firewall by its own word. */
   readonly problems: readonly string[]
+  /** How often it found its rules changed, or could not change them itself. */
+  readonly repairs: number
   /** The firewall's, every 10 s. */
   readonly memory: readonly MemoryReport[]
 }
@@ -120,15 +128,16 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     const judge = new Judge(balancedWorld(random))
     await writeWorld(folder, judge.world, 0)
     await serveFlows(network, 'far', servers, portNumbers)
-    const args = ['--node-name', NODE, '--deny-with', options.denyWith]
+    const args = ['--node-name', NODE, '--deny-with', options.denyWith, ...rememberFlags[options.remember]]
     const env = { NODE_OPTIONS: `--expose-gc --import ${reportMemory}` }
     const product = await Product.start(network, folder, { args, env })
     const stop = await startAttempts(network, options, (attempt) => judge.take(attempt))
     await change(random, product, folder, judge, options)
     await stop()
-    const { counters, problems } = await product.status()
+    const { counters, problems, repairs } = await product.status()
+    if (repairs > 0) options.onProgress?.(product.stderr)
     await product.stop()
-    return { ...judge.result(), counters, problems, memory: memoryOf(product) }
+    return { ...judge.result(), counters, problems, repairs, memory: memoryOf(product) }
   } finally {
     await network.destroy()
     await folder.close()
@@ -148,7 +157,7 @@ async function change(
   for (let number = 1; performance.now() - startMs < seconds * 1000; number++) {
     await setTimeout(LEAST_CHANGE_MS + random.below(MOST_CHANGE_MS - LEAST_CHANGE_MS))
     const next = nextWorld(random, judge.world)
-    await product.change(async () => {
+    await product.changeInStatus(async () => {
       judge.begin(next)
       await writeWorld(folder, next, number)
     })
@@ -210,11 +219,23 @@ async function writeWorld(folder: Policies, world: OracleWorld, number: number):
   await folder.write('world.yaml', [...objectsOf(world), marker])
 }
 
+const wrongs = { wronglyPassed: 0, wronglyRefused: 0, wronglyTimedOut: 0 }
+const wrongBy = { ok: 'wronglyPassed', refused: 'wronglyRefused', timeout: 'wronglyTimedOut' } as const
+
 /** Compares what becomes of attempts with what the oracle says of the worlds that are in force meanwhile. */
 class Judge {
   #epochs: Epoch[]
-  readonly #counts = { attempts: 0, allowed: 0, denied: 0, exempt: 0, wrong: 0, changes: 0, effectiveChanges: 0 }
-  readonly #mistakes: string[] = []
+  readonly #counts = {
+    attempts: 0,
+    allowed: 0,
+    denied: 0,
+    exempt: 0,
+    wrong: 0,
+    ...wrongs,
+    changes: 0,
+    effectiveChanges: 0,
+  }
+  readonly #mistakes = new Map<string, string>()
 
   constructor(world: OracleWorld) {
     this.#epochs = [{ world, number: 0, fromMs: 0, untilMs: Infinity, verdicts: new Map() }]
@@ -260,7 +281,16 @@ class Judge {
     else counts.denied++
     if (expected === (outcome === 'ok')) return
     counts.wrong++
-    if (this.#mistakes.length < SHOWN_MISTAKES) this.#mistakes.push(mistakeText(attempt, epochs))
+    counts[wrongBy[outcome]]++
+    this.#onMistake(attempt, epochs)
+  }
+
+  /** One of each kind in each world, as far as somebody reads them. */
+  #onMistake(attempt: Attempt, epochs: readonly Epoch[]): void {
+    const like = `${attempt.outcome} ${attempt.kind} ${epochs.at(-1)!.number}`
+    if (this.#mistakes.size < SHOWN_MISTAKES && !this.#mistakes.has(like)) {
+      this.#mistakes.set(like, mistakeText(attempt, epochs))
+    }
   }
 
   text(): string {
@@ -270,7 +300,7 @@ class Judge {
   }
 
   result() {
-    return { ...this.#counts, mistakes: this.#mistakes }
+    return { ...this.#counts, mistakes: [...this.#mistakes.values()] }
   }
 }
 
@@ -290,10 +320,11 @@ function mistakeText({ kind, flow, beginMs, endMs, outcome }: Attempt, epochs: r
     const { decidedBy, verdict } = oracle(epoch.world, flow, NODE)
     const documents = objectsOf(epoch.world).map((object) => `---\n${stringify(object)}`)
     const [from, until] = [epoch.fromMs - beginMs, epoch.untilMs - beginMs].map(Math.round)
-    const when = `begun ${from} ms, over ${until} ms after the attempt`
-    return `# world ${epoch.number}, ${when}: ${verdict} ${JSON.stringify(decidedBy)}\n${documents.join('')}`
+    const span = `begun ${from} ms, over ${until} ms after the attempt`
+    return `# world ${epoch.number}, ${span}: ${verdict} ${JSON.stringify(decidedBy)}\n${documents.join('')}`
   })
-  const what = `${kind} ${protocol} ${source} -> ${destination} port ${port}: ${outcome} after ${endMs - beginMs} ms`
+  const when = new Date(beginMs).toISOString()
+  const what = `${when} ${kind} ${protocol} ${source} -> ${destination} port ${port}: ${outcome} after ${endMs - beginMs} ms`
   return [what, ...worlds].join('\n')
 }
 

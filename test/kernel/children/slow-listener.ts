@@ -10,13 +10,14 @@ import { Ruleset, type Wanted } from '../../../src/ruleset/ruleset.ts'
 export type ListenerCommand =
   /** Makes the ruleset, with the addresses whose traffic is queued. */
   | { readonly op: 'install'; readonly subjects: readonly string[]; readonly stamp: number }
-  /** Moves it to another generation, which decides otherwise about flows with these ends; without them, about all. */
+  /** Moves it to another generation, which may decide flows with an end among `recheck` otherwise. */
   | {
       readonly op: 'update'
       readonly subjects: readonly string[]
       readonly stamp: number
-      readonly recheck?: readonly string[]
+      readonly recheck: readonly string[] | 'everything'
     }
+  | { readonly op: 'endRecheck' }
   /** Takes what is queued, and holds it. */
   | { readonly op: 'take'; readonly timeoutMs: number }
   /** Answers all that it holds. */
@@ -34,13 +35,14 @@ export interface HeldPacket {
 // The real ruleset with a listener that answers when it is told to, and what it is told to.
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
+const rememberMs = Number(process.argv[2])
 const queue = openQueue({ number: 100, copyBytes: 128, capacity: 64, maxLength: 1024, receiveBufferBytes: 1 << 20 })
 const ruleset = new Ruleset({
   marks,
   onFailure: 'closed',
   denyWith: 'drop',
   failsafe: defaultFailsafe,
-  remember: JSON.parse(process.argv[2]!),
+  remember: { allowedMs: rememberMs, deniedMs: rememberMs, size: 1024 },
   queue: 100,
   queuesTotal: 1,
 })
@@ -61,8 +63,11 @@ async function run(command: ListenerCommand): Promise<unknown> {
       return ruleset.install(wantedBy(command))
     case 'update':
       return ruleset.update(wantedBy(command), {
-        recheck: command.recheck?.map((text) => parseAddress(text)!) ?? 'everything',
+        recheck:
+          command.recheck === 'everything' ? command.recheck : command.recheck.map((text) => parseAddress(text)!),
       })
+    case 'endRecheck':
+      return ruleset.endRecheck(ruleset.rechecks.change)
     case 'take': {
       const count = queue.receive(command.timeoutMs)
       return Array.from({ length: count }, (_, i) => ({
