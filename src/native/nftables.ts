@@ -208,14 +208,13 @@ export class Batch {
     return this.#changeElements(`add elements to ${set}`, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, keys)
   }
 
-  /** Adds elements that go by themselves after a time; the time of those already in it begins anew. */
+  /** Adds elements, each named once, that go by themselves after a time; the time of those already in it begins anew. */
   addFleeting(set: string, keys: readonly Uint8Array[], timeoutMs: number): this {
     const step = `add elements to ${set}`
-    const different = [...new Map(keys.map((key) => [key.join(), key])).values()]
-    const add = () => this.#changeElements(step, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, different, timeoutMs)
+    const add = () => this.#changeElements(step, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, keys, timeoutMs)
     // Before kernel 6.13 adding leaves the time of one that is there; deleting one that is not there, or twice, is an error.
     add()
-    this.deleteElements(set, different)
+    this.deleteElements(set, keys)
     return add()
   }
 
