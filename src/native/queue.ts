@@ -172,6 +172,7 @@ function explainRefusal(queue: number, error: SystemError): KnpError {
 function refusalHint(owner: PortOwner | undefined): string {
   if (owner === undefined) return 'choose another queue number'
   // It keeps sockets for services that are to start again.
-  if (owner.name === 'systemd') return 'stop the service it keeps it for (`systemctl stop knp`), or choose another queue number'
+  if (owner.name === 'systemd')
+    return 'stop the service it keeps it for (`systemctl stop knp`), or choose another queue number'
   return `stop process ${owner.pid} or choose another queue number`
 }
