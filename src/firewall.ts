@@ -47,6 +47,8 @@ export interface FirewallOptions {
   readonly queueCount: number
   /** How many packets may wait for a verdict in each. */
   readonly queueLength: number
+  /** Sockets of queues that an earlier process had bound, by queue: they are taken over with what waits in them. */
+  readonly keptSockets?: ReadonlyMap<number, number>
   readonly marks: MarkLayout
   /** Evaluators of third parties. */
   readonly evaluators?: readonly EvaluatorModule[]
@@ -163,13 +165,17 @@ export class Firewall {
       const compiled = compiler.update(store.takeAll())
       const { marks, onFailure, failsafe, queueNumber, queueCount } = options
       threads = await PacketThreads.start({
-        queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => ({
-          number,
-          maxLength: options.queueLength,
-          copyBytes: COPY_BYTES,
-          capacity: BATCH_PACKETS,
-          receiveBufferBytes: RECEIVE_BUFFER_BYTES,
-        })),
+        queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => {
+          const keptFd = options.keptSockets?.get(number)
+          return {
+            number,
+            maxLength: options.queueLength,
+            copyBytes: COPY_BYTES,
+            capacity: BATCH_PACKETS,
+            receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+            ...(keptFd !== undefined && { keptFd }),
+          }
+        }),
         marks,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
@@ -384,11 +390,16 @@ export class Firewall {
     }
   }
 
+  /** The queues' sockets, by queue. Whoever has duplicates of them keeps the queues bound when this firewall has ended. */
+  queueSockets(): ReadonlyMap<number, number> {
+    return this.#threads.sockets()
+  }
+
   /**
    * Ends deciding. Under `closed` the table stays: what needs a verdict is dropped until the next start. Under `open` it
-   * is taken down.
+   * is taken down, unless the queues are `kept`: then packets go on waiting in them for the next process.
    */
-  async stop(): Promise<void> {
+  async stop(queues: 'given back' | 'kept' = 'given back'): Promise<void> {
     this.#abort.abort()
     clearInterval(this.#check)
     clearTimeout(this.#announcement)
@@ -396,7 +407,7 @@ export class Firewall {
     await this.#work
     await this.#lastGood.settled()
     await this.#revocation.stop()
-    if (this.#options.onFailure === 'open') await this.#ruleset.remove()
+    if (this.#options.onFailure === 'open' && queues === 'given back') await this.#ruleset.remove()
     await this.#watch.stop()
     await this.#threads.stop()
     this.#ruleset.close()

@@ -9,6 +9,10 @@ export interface NativeQueueOptions {
   readonly copyBytes: number
   readonly capacity: number
   readonly receiveBufferBytes: number
+  /** A socket that has bound the queue already; the addon closes it from now on. With `lastId`. */
+  readonly keptFd?: number
+  /** The id of the last packet that was queued. */
+  readonly lastId?: number
 }
 
 /** The addon's `Queue` (queue.h). */
@@ -18,6 +22,7 @@ export interface NativeQueue {
   readonly bytes: Uint8Array
   readonly marks: Int32Array
   readonly wakeFd: number
+  readonly socketFd: number
   receive(timeoutMs: number): number
   answer(count: number): void
   counters(): { readonly overflows: number; readonly answerErrors: number; readonly truncated: number }
@@ -78,6 +83,10 @@ export interface Addon {
   wake(fd: number): boolean
   /** Waits for an RCU grace period off this thread: membarrier(2) MEMBARRIER_CMD_GLOBAL. Answers its errno, 0 for done. */
   awaitGracePeriod(): Promise<number>
+  /** The netlink port of a descriptor; 0 when it is no netfilter socket of this network namespace. */
+  portId(fd: number): number
+  /** To a unix socket; a path that begins with `@` is an abstract name. */
+  sendDatagram(path: string, text: string, descriptors: readonly number[]): void
 }
 
 /** An error of the addon: a positive errno, its name, and what was being done. */
