@@ -75,6 +75,8 @@ const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
 /** The shortest time from one change to the next. */
 const APPLY_INTERVAL_MS = 5
+/** Of the time that a change takes so much more is left to others. */
+const PAUSE_PER_APPLY = 4
 const ANNOUNCE_INTERVAL_MS = 1000
 /** How many changed parts of the table a message names. */
 const NAMED_PARTS = 3
@@ -115,7 +117,7 @@ export class Firewall {
   #compiled: CompiledPolicy
   #stamp = FIRST_STAMP
   #isStale = false
-  #lastApplyMs = 0
+  #nextApplyMs = 0
   #announcedMs = 0
   #announcement: NodeJS.Timeout | undefined
   /** What the kernel remembers of any flow may be wrong. */
@@ -416,6 +418,7 @@ export class Firewall {
 
   /** Brings the picture into force as it is now; what the kernel remembers of it goes as far as it must. */
   async #apply(): Promise<void> {
+    const beginMs = clockMs()
     const { isStale, mustForget } = { isStale: this.#isStale, mustForget: this.#mustForget }
     this.#isStale = false
     this.#mustForget = false
@@ -428,7 +431,8 @@ export class Firewall {
       this.#mustForget = true
       throw error
     }
-    this.#lastApplyMs = clockMs()
+    const endMs = clockMs()
+    this.#nextApplyMs = endMs + Math.max(APPLY_INTERVAL_MS, PAUSE_PER_APPLY * (endMs - beginMs))
     this.#announce()
     this.#keepPicture()
   }
@@ -547,7 +551,7 @@ export class Firewall {
 
   /** Changes that come in quick succession are taken together. */
   async #pace(): Promise<void> {
-    const waitMs = this.#lastApplyMs + APPLY_INTERVAL_MS - clockMs()
+    const waitMs = this.#nextApplyMs - clockMs()
     if (waitMs > 0) await sleep(waitMs, undefined, { signal: this.#abort.signal }).catch(() => {})
   }
 

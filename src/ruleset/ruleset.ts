@@ -219,7 +219,7 @@ export class Ruleset {
     const expected: [set: string, keys: readonly Uint8Array[]][] = [
       [sets.stamped, [this.#stampedKey()]],
       [sets.stamp, [ipv4Key, ipv6Key]],
-      [sets.current, [this.#currentKey(this.#answerStamp ?? NO_STAMP)]],
+      [sets.current, this.#currentKeys(this.#answerStamp ?? NO_STAMP)],
       [sets.rechecking, this.#recheckingKeys()],
       [sets.recheck4, this.rechecks.addresses.filter(isIPv4).map(addressKey)],
       [sets.recheck6, this.rechecks.addresses.filter(isIPv6).map(addressKey)],
@@ -385,7 +385,7 @@ export class Ruleset {
       .addElements(sets.subjects4, added.filter(isIPv4).map(addressKey))
       .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
     if (wanted.answerStamp !== this.#answerStamp)
-      changes.flushSet(sets.current).addElements(sets.current, [this.#currentKey(wanted.answerStamp)])
+      changes.flushSet(sets.current).addElements(sets.current, this.#currentKeys(wanted.answerStamp))
     this.#putRechecks(changes)
     // How much of an earlier run's a take-over removes is not known.
     const isLarge = this.#reference === undefined || added.length + removed.length > LARGE_CHANGE_ELEMENTS
@@ -447,8 +447,12 @@ export class Ruleset {
     return hostU32(this.connectionStamp << this.#config.marks.connectionShift)
   }
 
-  #currentKey(stamp: number): Uint8Array {
-    return hostU32(stamp << this.#config.marks.stampShift)
+  /**
+   * Answers of the next generation come a moment before it is in force here, and may be learnt too: what it decides otherwise
+   * does not count from then on.
+   */
+  #currentKeys(stamp: number): readonly Uint8Array[] {
+    return [stamp, nextStamp(stamp)].map((one) => hostU32(one << this.#config.marks.stampShift))
   }
 
   #insertDivertRules(): QueueMechanism {
