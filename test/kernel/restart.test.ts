@@ -89,6 +89,16 @@ class Site {
     return writeFile(join(this.folder.path, '.arguments'), args.join(' '))
   }
 
+  /** Has the kernel forget which tuples were allowed and denied, so that every new connection needs a verdict. */
+  async forget(): Promise<void> {
+    const sets = ['allowed4', 'allowed6', 'denied4', 'denied6']
+    const { stdout } = await this.network.exec('router', ['nft', 'list', 'tables'])
+    if (!stdout.includes('inet knp')) return
+    const flushes = sets.map((set) => `flush set inet knp ${set}\n`).join('')
+    const { code, stderr } = await this.network.exec('router', ['nft', '-f', '-'], { input: flushes })
+    if (code !== 0) throw new Error(stderr)
+  }
+
   /** The queues that are bound. */
   async queues(): Promise<readonly QueueStatistics[]> {
     const { stdout } = await this.network.exec('router', ['cat', '/proc/net/netfilter/nfnetlink_queue'])
@@ -152,6 +162,7 @@ for (const mode of ['closed', 'open'] as const) {
           const finish = connecting(site)
           const endedMs = clockMs()
           t.equal(await service.end(signal), signal === 'SIGKILL' ? 9 : 0)
+          await site.forget()
           // All that is sent from now on meets no process.
           const goneMs = clockMs()
           await service.start()
@@ -210,6 +221,7 @@ for (const mode of ['closed', 'open'] as const) {
     t.same(service.told(), ['FDSTORE=1|FDNAME=knp-queue-100|FDPOLL=0', 'READY=1'])
     const stopped = service.lines.length
     t.equal(await service.end('SIGTERM'), 0)
+    await site.forget()
     t.same(service.told(stopped), ['STOPPING=1'])
     t.match(service.stderr, /stopped; the rules stay .* packets wait for a verdict/)
     t.same(await site.reach(), ['timeout', 'timeout'], 'packets wait')
