@@ -129,7 +129,8 @@ t.test('what comes to this machine', async (t) => {
     ['IPv6, its own', ['fd00::1/64'], 'fd00::1', true],
     ['IPv6 has no broadcast', ['fd00::1/64'], 'fd00::ffff:ffff:ffff:ffff', false],
     ['nor has a short prefix', ['fd00::1/24'], 'fd00::ff', false],
-    ['families do not mix', ['fd00::1/24', '::1/8'], '10.0.0.255', false],
+    ['families do not mix', ['fd00::a00:1/24'], '10.0.0.255', false],
+    ['nor the other way round', ['10.0.0.1/24'], 'fd00::a00:ff', false],
     ['nothing', [], '10.0.0.1', false],
   ]
   for (const [rule, locals, text, expected] of cases)
