@@ -208,7 +208,7 @@ t.test('a packet thread that dies takes the firewall with it', { skip }, async (
     const preload = new URL('./children/failing-thread.ts', import.meta.url)
     const trigger = `${lab.folder.path}/fail`
     const env = { NODE_OPTIONS: `--import=${preload}`, KNP_TEST_TRIGGER: trigger }
-    const product = await Product.start(lab.network, lab.folder, { args: ['--on-failure', mode], env })
+    const product = await Product.start(lab.network, lab.folder, { args: ['--on-failure', mode, ...forgetful], env })
     t.same(await reach(lab), enforced)
     await lab.folder.write('fail', '')
     // New connections wake the thread.
