@@ -102,15 +102,18 @@ t.test('the documented example and the packaged file', async (t) => {
   const [, example] = /```yaml\n(.*?)```/s.exec(await text('docs/configuration.md')) ?? []
   const documented = await loadConfig({ config: await written(t, example!) }, NO_FILE)
   t.same(documented.queue, configDefaults.queue)
+  t.same(documented.remember, configDefaults.remember)
   t.equal(documented.failsafe.inbound[0]?.from?.length, 2)
   const packaged = await text('packaging/systemd/knp.yaml')
   t.same((await loadConfig({ config: await written(t, packaged) }, NO_FILE)).sources, [
     { files: { path: '/etc/knp/policies' } },
   ])
   const everything = packaged.replace(/^# (?=[a-z]+[A-Z]?[a-z]*: [^`]*$)/gm, '')
-  const { nodeName, control } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
+  const { nodeName, control, remember } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
   t.equal(nodeName, 'web-1', 'also with what stands in comments')
   t.equal(control.group, 'adm')
+  t.match(everything, /^remember: /m)
+  t.same(remember, configDefaults.remember)
 })
 
 t.test('files that say nothing', async (t) => {

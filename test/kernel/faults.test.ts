@@ -10,7 +10,7 @@ import { slow } from '../slow.ts'
 import type { Flood } from './children/flood.ts'
 import type { PacedFlow } from './children/pace.ts'
 import { clockMs, type Outcome, PacedFlows, type Span } from './paced-flows.ts'
-import { networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const client = ['10.77.1.2', 'fd77:1::2']
 const db = ['10.77.2.2', 'fd77:2::2']
@@ -266,7 +266,7 @@ class Site {
 }
 
 function argsOf(mode: OnFailure, ...args: readonly string[]) {
-  return { args: ['--on-failure', mode, ...args] }
+  return { args: ['--on-failure', mode, ...forgetful, ...args] }
 }
 
 /** Whether no thread of a process runs until SIGCONT. */

@@ -5,7 +5,7 @@ import { slow } from '../slow.ts'
 import { sendPackets, sniff } from '../tools/raw.ts'
 import { until } from '../until.ts'
 import { addressBytes, icmpMessage, ipPacket, protocols as numbers, udpDatagram } from './packets.ts'
-import { hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
 /** Two pods, each behind a service with its port plus 8000 as the pod's. */
@@ -179,7 +179,7 @@ t.test('what the pod alone is allowed goes on, also where the server is the firs
 
 t.test('at the start, while the firewall is dead, and after a restart', { skip }, async (t) => {
   const lab = await site(t, [self, egress(everything, 8080, 8090)])
-  const before = await run(lab)
+  const before = await run(lab, ...forgetful)
   const counts = async (product: Product) => {
     const { queued, allowed, denied } = (await product.status()).counters
     return { queued, allowed, denied }
@@ -277,7 +277,7 @@ t.test('what DNAT sends back to it, and what is untracked, is loopback', { skip 
     '  chain back { type filter hook output priority -300; policy accept; oif lo meta l4proto { tcp, udp } th sport 8086 notrack; }',
     '}',
   ])
-  const product = await run(lab)
+  const product = await run(lab, ...forgetful)
   const { queued } = (await product.status()).counters
   const loopback = async () => {
     return [

@@ -4,7 +4,16 @@ import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type HostSpec, type Network } from '../../src/lab/network.ts'
 import { type PingOutcome, ping, sendPackets, udpPacket } from '../tools/raw.ts'
 import { until } from '../until.ts'
-import { hostEndpoint, networkPolicy, networkSet, type Policies, Product, policies, skip } from './product.ts'
+import {
+  forgetful,
+  hostEndpoint,
+  networkPolicy,
+  networkSet,
+  type Policies,
+  Product,
+  policies,
+  skip,
+} from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1']
 const admin = ['10.77.1.2', 'fd77:1::2']
@@ -403,7 +412,7 @@ t.test('a published container port', { skip }, async (t) => {
     '  }',
     '}',
   ])
-  const product = await run(lab)
+  const product = await run(lab, ...forgetful)
   t.match(await product.status(), { host: { forwards: ['10.77.2.0/24', 'fd77:2::/64'] } })
   const before = await counts(product)
   t.same(

@@ -23,6 +23,9 @@ export function knp(args: readonly string[], env: Readonly<Record<string, string
 export const skip: string | false =
   process.geteuid?.() === 0 || process.env.CI ? false : 'needs root: makes network namespaces'
 
+/** Arguments with which each new connection is asked about: for tests that count them, or have nobody to ask. */
+export const forgetful = ['--remember-allowed', '0s', '--remember-denied', '0s'] as const
+
 const START_TIMEOUT_MS = 20_000 * slow
 const CHANGE_TIMEOUT_MS = 10_000 * slow
 const STATUS_INTERVAL_MS = 5

@@ -62,6 +62,49 @@ t.test('elements are split into messages that an attribute can hold, and none is
   )
 })
 
+t.test('elements that go by themselves: added, removed and added, so that their time begins anew', async (t) => {
+  const keys = [Uint8Array.of(10, 0, 0, 1), Uint8Array.of(10, 0, 0, 2)]
+  const changes = batch('knp').addFleeting('changed4', keys, 5_000_000_100)
+  t.same(
+    changes.messages.map(({ type, flags }) => [type & 0xff, flags & 0x400]),
+    [
+      [12, 0x400],
+      [14, 0],
+      [12, 0x400],
+    ],
+    'NEWSETELEM with CREATE, DELSETELEM, NEWSETELEM with CREATE',
+  )
+  for (const [i, { attributes }] of changes.messages.entries()) {
+    const message = new Attributes(attributes)
+    t.same([message.string(1), message.string(2)], ['knp', 'changed4'])
+    const elements = message.nested(3)!.all(1)
+    t.same(
+      elements.map((element) => element.nested(1)!.get(1)),
+      keys,
+    )
+    for (const element of elements) {
+      // 5,000,000,100 ms: 64 bits, network byte order.
+      const timeout = i === 1 ? undefined : Uint8Array.of(0, 0, 0, 1, 0x2a, 0x05, 0xf2, 0x64)
+      t.same(element.get(4), timeout)
+    }
+  }
+  t.same(batch('knp').addFleeting('changed4', [], 1000).messages, [])
+})
+
+t.test('a jump in a map of verdicts', async (t) => {
+  const { messages } = batch('knp').addJump('stamp', Uint8Array.of(10), 'stamp_7')
+  t.equal(messages.length, 1)
+  t.same([messages[0]!.type & 0xff, messages[0]!.flags & 0x400], [12, 0x400])
+  const message = new Attributes(messages[0]!.attributes)
+  t.same([message.string(1), message.string(2)], ['knp', 'stamp'])
+  const [element, ...rest] = message.nested(3)!.all(1)
+  t.same(rest, [])
+  t.same(element!.nested(1)!.get(1), Uint8Array.of(10))
+  const verdict = element!.nested(2)!.nested(2)!
+  t.same(verdict.get(1), Uint8Array.of(0xff, 0xff, 0xff, 0xfd), 'NFT_JUMP is -3')
+  t.equal(verdict.string(2), 'stamp_7')
+})
+
 t.test('no elements are no message', async (t) => {
   t.same(batch('knp').addElements('subjects4', []).deleteElements('subjects4', []).messages, [])
 })

@@ -5,6 +5,7 @@ import {
   DEFAULT_PACKET_MASK,
   LAST_STAMP,
   layoutMarks,
+  NO_STAMP,
   PICKED_UP,
 } from '../../src/datapath/marks.ts'
 import { parseBlock } from '../../src/engine/index.ts'
@@ -15,9 +16,12 @@ import {
   type DenyWith,
   divertChains,
   type HostTraffic,
+  learnt,
   objectsText,
+  type Remember,
   rulesText,
   sets,
+  stampChain,
 } from '../../src/ruleset/text.ts'
 
 const pickedUp = { match: 'ct mark & 0xf0000000 == 0xf0000000', stampChain: 'stamp_15' }
@@ -52,9 +56,27 @@ t.test('objects are made, never unmade: loading them again changes nothing', asy
   const text = objectsText(remember)
   t.notMatch(text, /delete|flush|destroy/)
   t.match(text, /^table inet knp \{\n[\s\S]*\n\}\n$/)
-  for (const name of [...counters, ...Object.values(sets), ...divertChains]) {
-    t.match(text, new RegExp(`^  (counter|set|chain) ${name} \\{`, 'm'), name)
+  for (const name of [...counters, ...Object.values(sets), ...Object.values(learnt), ...divertChains]) {
+    t.match(text, new RegExp(`^  (counter|set|map|chain) ${name} \\{`, 'm'), name)
   }
+})
+
+t.test('what packets fill is bounded, and what is learnt of a tuple goes by itself', async (t) => {
+  const text = objectsText({ ...remember, size: 77 })
+  const key = (address: string) => `iface_index . ${address} . ${address} . inet_proto . inet_service`
+  for (const [name, address] of [
+    ['allowed4', 'ipv4_addr'],
+    ['denied4', 'ipv4_addr'],
+    ['allowed6', 'ipv6_addr'],
+    ['denied6', 'ipv6_addr'],
+  ] as const) {
+    t.match(text, `  set ${name} { type ${key(address)}; flags dynamic, timeout; size 77; }\n`, name)
+  }
+  for (const name of [...Object.values(learnt), 'sources4', 'sources6'])
+    t.match(new RegExp(`^  set ${name} .*$`, 'm').exec(text)?.[0], /dynamic.* size \d+;/, name)
+  t.equal(text.match(/dynamic/g)?.length, 7, 'and no other set is filled by packets')
+  for (const name of ['changed4', 'changed6'])
+    t.match(text, new RegExp(`set ${name} \\{ type ipv[46]_addr; flags timeout; \\}`))
 })
 
 t.test('a hook has three base chains, behind DNAT, and input three for replies, ahead of NAT', async (t) => {
@@ -99,21 +121,37 @@ t.test('every chain with rules is flushed first, and exists; divert chains are l
   )
 })
 
+const clear = 'meta mark set meta mark & 0x80ffffff'
+const hasStamp = 'ct mark & 0xf0000000 == @stamped'
+const unstamp = 'ct mark set ct mark & 0x0fffffff'
+const isCurrent = 'meta mark & 0x0f000000 == @current'
+const tuple4 = 'iif . ip saddr . ip daddr . meta l4proto . th dport'
+const tuple6 = 'iif . ip6 saddr . ip6 daddr . meta l4proto . th dport'
+const unlessBeginning = [
+  'ct state != new return',
+  'meta l4proto != { tcp, udp, sctp } return',
+  'meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return',
+]
+
 t.test('our bits are cleared on the way in and on every way out', async (t) => {
-  const clear = 'meta mark set meta mark & 0x80ffffff'
   t.equal(chain('prepare')[0], `meta mark & 0x7f000000 != 0 ${clear}`)
-  const lastWords = [...chain('denied'), ...chain('allowed'), ...chain('unanswered')].filter((rule) =>
-    /(accept|drop)$/.test(rule),
-  )
-  t.equal(lastWords.length, 3)
-  for (const rule of lastWords) t.match(rule, clear)
-  t.equal(chainWith('reject', 'denied')[0], `counter name denied ${clear}`, 'before anything is answered')
+  for (const name of ['allowed', 'unanswered'])
+    t.match(chain(name).at(-1), new RegExp(`^${clear} (accept|drop)$`), name)
+  for (const denyWith of ['drop', 'reject'] as const)
+    t.equal(chainWith(denyWith, 'refuse')[0], clear, 'before anything is answered')
 })
 
 t.test('what is denied is dropped, or refused where that can be told from a forgery', async (t) => {
-  t.match(chain('after')[0], /== 0x20000000 goto denied$/)
-  t.equal(chainWith('drop', 'denied').length, 1)
-  t.same(chainWith('reject', 'denied').slice(1), [
+  const cut = [clear, `${hasStamp} ${unstamp}`]
+  t.same(chain('after'), [
+    'meta mark & 0x70000000 == 0x20000000 goto denied',
+    'meta mark & 0x70000000 == 0x10000000 goto allowed',
+    'goto unanswered',
+  ])
+  t.same(chain('denied'), ['counter name denied', `${isCurrent} jump learn_denied`, 'goto refuse'])
+  t.same(chainWith('drop', 'refuse'), [...cut, 'drop'])
+  t.same(chainWith('reject', 'refuse'), [
+    ...cut,
     'ct state { invalid, untracked } drop',
     'ip6 saddr fe80::/10 fib saddr type != local reject with icmpv6 type admin-prohibited',
     'meta l4proto tcp reject with tcp reset',
@@ -122,6 +160,87 @@ t.test('what is denied is dropped, or refused where that can be told from a forg
   const rejecting = rulesText({ ...defaults, denyWith: 'reject' }).split('\n')
   t.equal(rejecting.filter((line) => line.includes('reject with')).length, 3, 'and nothing else')
   t.notMatch(rulesText(defaults), 'reject')
+})
+
+t.test('what is known passes without being asked about, in this order', async (t) => {
+  t.equal(chain('judge')[0], 'jump remembered', 'ahead of everything')
+  t.same(
+    chain('remembered'),
+    [
+      'meta nfproto != @rechecking goto known',
+      'ct id @fresh goto known',
+      'ip saddr @recheck4 return',
+      'ip daddr @recheck4 return',
+      'ip6 saddr @recheck6 return',
+      'ip6 daddr @recheck6 return',
+      'goto known',
+    ],
+    'nothing of what is being rechecked, unless it was judged since',
+  )
+  t.same(chain('known'), [
+    `ct status confirmed ct state { new, established } ${hasStamp} accept`,
+    `ct state related meta l4proto { icmp, ipv6-icmp } ${hasStamp} accept`,
+    'goto tuples',
+  ])
+  t.same(
+    chain('tuples'),
+    [
+      ...unlessBeginning,
+      'ip saddr @changed4 return',
+      'ip daddr @changed4 return',
+      'ip6 saddr @changed6 return',
+      'ip6 daddr @changed6 return',
+      `${tuple4} @allowed4 goto pass`,
+      `${tuple6} @allowed6 goto pass`,
+      `${tuple4} @denied4 counter name rememberedDenied goto refuse`,
+      `${tuple6} @denied6 counter name rememberedDenied goto refuse`,
+    ],
+    'only what begins a connection is answered by a tuple, and of a changed address nothing',
+  )
+  t.same(
+    chain('pass'),
+    [
+      'meta nfproto vmap @stamp',
+      `${tuple4} @allowed4 counter name rememberedAllowed accept`,
+      `${tuple6} @allowed6 counter name rememberedAllowed accept`,
+      unstamp,
+    ],
+    'stamped first, looked up again, and without the stamp where the tuple is gone',
+  )
+})
+
+t.test('only answers of the generation in force teach, and only of what begins', async (t) => {
+  t.same(chain('learn_denied'), [
+    ...unlessBeginning,
+    `add @denied4 { ${tuple4} timeout 5000ms }`,
+    `add @denied6 { ${tuple6} timeout 5000ms }`,
+  ])
+  t.same(chain('learn_allowed'), [
+    'meta nfproto vmap @stamp',
+    'meta nfproto @rechecking add @fresh { ct id }',
+    ...unlessBeginning,
+    `add @allowed4 { ${tuple4} timeout 30000ms }`,
+    `add @allowed6 { ${tuple6} timeout 30000ms }`,
+  ])
+  const text = rulesText(defaults)
+  const jumps = text.split('\n').filter((line) => line.includes('learn_') && !/chain (inet knp )?learn_/.test(line))
+  t.same(
+    jumps.map((line) => line.trim()),
+    [`${isCurrent} jump learn_denied`, `${isCurrent} jump learn_allowed`],
+  )
+  const additions = text.split('\n').filter((line) => /add @/.test(line))
+  t.equal(additions.length, 5, 'nothing is learnt elsewhere')
+})
+
+t.test('for no time, nothing is learnt of tuples', async (t) => {
+  const learning = (times: Partial<Remember>, name: string) =>
+    chainOf(rulesText({ ...defaults, remember: { ...remember, ...times } }), name)
+  const stamps = ['meta nfproto vmap @stamp', 'meta nfproto @rechecking add @fresh { ct id }']
+  t.same(learning({ allowedMs: 0 }, 'learn_allowed'), stamps, 'connections are stamped all the same')
+  t.same(learning({ allowedMs: 0 }, 'learn_denied'), chain('learn_denied'))
+  t.same(learning({ deniedMs: 0 }, 'learn_denied'), [''])
+  t.same(learning({ deniedMs: 0 }, 'learn_allowed'), chain('learn_allowed'))
+  t.match(learning({ allowedMs: 1500 }, 'learn_allowed').at(-1), / timeout 1500ms \}$/)
 })
 
 t.test('answers pass output, unless a process sent them', async (t) => {
@@ -139,21 +258,28 @@ t.test('answers pass output, unless a process sent them', async (t) => {
 })
 
 t.test('what gets no verdict', async (t) => {
-  t.match(chain('unanswered', 'closed').at(-1), / drop$/)
-  t.match(chain('unanswered', 'open').at(-1), / accept$/)
-  t.equal(chain('unanswered')[0], 'counter name unanswered')
+  t.same(chain('unanswered', 'closed'), ['counter name unanswered', `${clear} drop`])
+  t.same(
+    chain('unanswered', 'open'),
+    ['counter name unanswered', 'meta mark & 0x02000000 != 0 ct state new jump stamp_15', `${clear} accept`],
+    'what nobody saw begin is not taken for a connection that was',
+  )
   t.equal(chain('after').at(-1), 'goto unanswered', 'is whatever is neither denied nor allowed')
 })
 
 t.test('the modes differ in that alone', async (t) => {
-  const lines = (['open', 'closed'] as const).map((onFailure) => rulesText({ ...defaults, onFailure }).split('\n'))
-  t.equal(lines[0]!.filter((line, i) => line !== lines[1]![i]).length, 1)
+  const names = [...rulesText(defaults).matchAll(/^ {2}chain (\w+) \{$/gm)].map(([, name]) => name!)
+  t.same(
+    names.filter((name) => chain(name, 'open').join() !== chain(name, 'closed').join()),
+    ['unanswered'],
+  )
 })
 
 t.test('nothing is accepted for being a reply, or related, alone', async (t) => {
-  const accepting = chain('judge').filter((rule) => rule.endsWith(' accept') && !rule.includes('meta mark set'))
-  t.ok(accepting.length > 0)
-  for (const rule of accepting) t.match(rule, 'ct mark & 0xf0000000 == @stamped', rule)
+  const names = ['judge', 'remembered', 'known', 'tuples', 'pass', 'ask', 'learn_allowed']
+  const accepting = names.flatMap((name) => chain(name).filter((rule) => rule.endsWith(' accept')))
+  t.equal(accepting.length, 4)
+  for (const rule of accepting) t.ok(rule.includes(hasStamp) || /^iif \. .* @allowed[46] /.test(rule), rule)
 })
 
 t.test('never judged: path-MTU, MLD and neighbour discovery, and nothing else', async (t) => {
@@ -164,14 +290,17 @@ t.test('never judged: path-MTU, MLD and neighbour discovery, and nothing else', 
   ])
 })
 
-t.test('each stamp has its chain, and only those of now are learnt', async (t) => {
-  const [, learn] = chain('allowed')
-  t.match(learn, 'meta mark & 0x0f000000 == @current meta mark & 0x0f000000 vmap {')
+t.test('each stamp has its chain; allowed ones give it, and one that is picked up says so itself', async (t) => {
   for (const stamp of [...Array.from({ length: LAST_STAMP }, (_, i) => i + 1), PICKED_UP]) {
-    t.match(learn, `0x0${stamp.toString(16)}000000 : jump stamp_${stamp}`)
-    t.same(chain(`stamp_${stamp}`), [`ct mark set ct mark & 0x0fffffff | 0x${stamp.toString(16)}0000000`])
+    t.same(chain(stampChain(stamp)), [`ct mark set ct mark & 0x0fffffff | 0x${stamp.toString(16)}0000000`])
   }
-  t.notMatch(learn, 'stamp_0')
+  t.notOk(chainNames().includes(stampChain(NO_STAMP)))
+  t.same(chain('allowed'), [
+    'counter name allowed',
+    'meta mark & 0x0f000000 == 0x0f000000 jump stamp_15',
+    `${isCurrent} jump learn_allowed`,
+    `${clear} accept`,
+  ])
 })
 
 t.test('other masks move every bit, and touch no other', async (t) => {
@@ -294,9 +423,12 @@ t.test('a flood of one source is cut off before it is queued, and after what is 
     'each source by itself',
   )
   for (const rule of limits) t.match(rule, / counter name limited meta mark set meta mark & 0x80ffffff drop$/)
-  const places = limits.map((rule) => rules.indexOf(rule))
-  t.ok(Math.min(...places) > rules.findLastIndex((rule) => rule.endsWith(' accept')))
-  t.ok(Math.max(...places) < rules.indexOf('counter name queued'))
+  t.same(
+    rules,
+    ['jump remembered', `ct status confirmed ${hasStamp} goto ask`, ...limits, 'goto ask'],
+    'what is judged anew is no flood',
+  )
+  t.equal(chain('ask')[0], 'counter name queued')
   t.match(objectsText(remember), /set sources4 \{ type ipv4_addr; flags dynamic; size \d+; timeout \d+s; \}/)
   t.match(objectsText(remember), /set sources6 \{ type ipv6_addr; flags dynamic; size \d+; timeout \d+s; \}/)
 })

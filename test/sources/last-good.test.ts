@@ -128,3 +128,26 @@ t.test('a full disk leaves the former picture', async (t) => {
   await lastGood.save(new Map())
   t.same(await readdir(folder), [FILE], 'and nothing is left behind when it works again')
 })
+
+t.test('a picture that takes long to save is saved less often', async (t) => {
+  const lastGood = new LastGood(await folderFor(t))
+  const ending = new AbortController()
+  const askedAt: number[] = []
+  const picture = (ms: number) => (): Picture => {
+    askedAt.push(performance.now())
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+    return new Map()
+  }
+  lastGood.keep(picture(60), ending.signal)
+  await lastGood.settled()
+  lastGood.keep(picture(1000), ending.signal)
+  await lastGood.settled()
+  const [first, second] = askedAt
+  t.ok(second! - first! >= 60 + 20 * 60, `asked again after ${second! - first!} ms, twenty times as long as it took`)
+  // Twenty seconds from now.
+  lastGood.keep(picture(0), ending.signal)
+  const endedAt = performance.now()
+  ending.abort()
+  await lastGood.settled()
+  t.ok(askedAt[2]! - endedAt < 10_000, 'at the end it is saved at once')
+})
