@@ -27,13 +27,13 @@ const result = await soak({
   remember,
   rate: Number(values.rate),
   onProgress: (text) => console.log(text),
+  onMistake: (text) => console.log(`WRONG ${text}`),
 })
-const { mistakes, memory, ...rest } = result
+const { mistakes: _, memory, ...rest } = result
 console.log(rest)
 console.log(
   `memory, every 10 s: ${memory.map(({ residentMiB, heapMiB }) => `${residentMiB}/${heapMiB}`).join(' ')} (MiB, resident/heap)`,
 )
-for (const mistake of mistakes) console.log(`WRONG ${mistake}`)
 const isRight =
   result.wrong === 0 && result.problems.length === 0 && result.repairs === 0 && result.counters.unanswered === 0
 console.log(isRight ? 'all as the policies say' : 'FAILED')

@@ -22,7 +22,8 @@ t.test('answers, stamps and generations', { skip }, async (t) => {
   })
   t.after(() => network.destroy())
   const [near, far] = await Promise.all([Agent.start(network, 'near'), Agent.start(network, 'far')])
-  const listener = await SlowListener.start(network, db)
+  // Each question is to come here.
+  const listener = await SlowListener.start(network, db, { allowedMs: 0, deniedMs: 0, size: 1 })
   for (const address of db) {
     for (const protocol of ['tcp', 'udp'] as const) await far.listen({ protocol, address, port: 80 })
   }
@@ -194,6 +195,75 @@ t.test('answers, stamps and generations', { skip }, async (t) => {
     t.equal(unanswered, 0)
     t.equal(queued, allowed + denied, `${queued} queued, ${allowed} allowed, ${denied} denied`)
   })
+})
+
+t.test('answers that are delayed across a change teach nothing', { skip }, async (t) => {
+  const network = await createNetwork({
+    prefix: 'knpk',
+    hosts: [
+      { name: 'near', addresses: client },
+      { name: 'far', addresses: db },
+    ],
+  })
+  t.after(() => network.destroy())
+  const [near, far] = await Promise.all([Agent.start(network, 'near'), Agent.start(network, 'far')])
+  // What is remembered outlives this test.
+  const listener = await SlowListener.start(network, db, { allowedMs: 600_000, deniedMs: 600_000, size: 100 })
+  let port = 1000
+
+  /** One new connection to the port: whether it arrives, and how often the listener is asked about it. */
+  async function ask(address: string, answer: (mark: number) => number) {
+    const probing = near.probe({ protocol: 'udp', address, port, timeoutMs: 600 })
+    let questions = 0
+    for (let held = await listener.take(200); held.length > 0; held = await listener.take(200)) {
+      questions += held.length
+      await listener.answer(held.map(({ mark }) => answer(mark)))
+    }
+    return { ...((await probing).ok ? { arrives: true } : { arrives: false }), questions }
+  }
+  const changes = {
+    'what concerns others': () => listener.change(['192.0.2.1', '2001:db8::1']),
+    'what concerns the server': () => listener.change(db),
+    'what concerns the client': () => listener.change(client),
+    // The last one: it ends the recheck of all.
+    everything: () => listener.change(),
+  }
+  for (const [i, address] of db.entries()) {
+    for (const [name, change] of Object.entries(changes)) {
+      for (const [verdict, bit] of [
+        ['allowed', marks.allowed],
+        ['denied', marks.denied],
+      ] as const) {
+        t.test(`IPv${i === 0 ? 4 : 6}, ${verdict}, then a change of ${name}`, async (t) => {
+          await far.listen({ protocol: 'udp', address, port: ++port })
+          const decided = (mark: number) => (mark & ~marks.packetMask) | bit | (listener.stamp << marks.stampShift)
+          const isAllowed = verdict === 'allowed'
+          const connection = (await near.open({ protocol: 'udp', address, port })).connection!
+          const exchanging = connection.exchange('n', 1000)
+          const held = await listener.take()
+          const late = held.map(({ mark }) => decided(mark))
+          await change()
+          await listener.answer(late)
+          // An answer to the request is a question of its own, since the connection is not stamped.
+          for (let rest = await listener.take(200); rest.length > 0; rest = await listener.take(200)) {
+            await listener.answer(rest.map(({ mark }) => (mark & ~marks.packetMask) | marks.allowed))
+          }
+          t.equal((await exchanging).ok, isAllowed, 'the packet fares as it was decided')
+          t.equal((await listener.markOf(client[i]!, connection.port)) ?? 0, 0, 'no stamp')
+          const next = await ask(address, decided)
+          t.same(next, { arrives: isAllowed, questions: 1 }, 'the next connection is asked about')
+          const isOfOthers = name === 'what concerns others' || name === 'everything'
+          const third = await ask(address, decided)
+          t.same(
+            third,
+            { arrives: isAllowed, questions: isOfOthers ? 0 : 1 },
+            isOfOthers ? 'that was learnt' : 'what is being rechecked is asked about each time',
+          )
+          await connection.close()
+        })
+      }
+    }
+  }
 })
 
 async function openUdp(agent: Agent, address: string): Promise<Connection> {

@@ -6,6 +6,7 @@ import type { Test } from 'tap'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, nextStamp } from '../../src/datapath/marks.ts'
 import type { Network } from '../../src/lab/network.ts'
 import type { RulesetCounters } from '../../src/ruleset/ruleset.ts'
+import type { Remember } from '../../src/ruleset/text.ts'
 import type { HeldPacket, ListenerCommand } from './children/slow-listener.ts'
 import { addressBytes } from './packets.ts'
 
@@ -21,10 +22,10 @@ export class SlowListener {
   readonly #subjects: readonly string[]
   #stamp = 1
 
-  /** @param subjects the addresses whose traffic is queued; @param rememberMs how long tuples are remembered, 0: not at all */
-  static async start(network: Network, subjects: readonly string[], rememberMs = 0): Promise<SlowListener> {
+  /** @param subjects the addresses whose traffic is queued */
+  static async start(network: Network, subjects: readonly string[], remember: Remember): Promise<SlowListener> {
     const script = fileURLToPath(new URL('./children/slow-listener.ts', import.meta.url))
-    const child = network.spawn('router', [process.execPath, '--no-warnings', script, `${rememberMs}`], {
+    const child = network.spawn('router', [process.execPath, '--no-warnings', script, JSON.stringify(remember)], {
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     const listener = new SlowListener(child, subjects)
@@ -43,10 +44,10 @@ export class SlowListener {
     return this.#stamp
   }
 
-  /** Moves to the next generation, as if policies had changed: for everything, or for flows with such an end. */
-  async change(recheck: readonly string[] | 'everything' = 'everything'): Promise<void> {
+  /** Moves to the next generation, as if policies had changed: those of flows with these ends, or of all. */
+  async change(recheck?: readonly string[]): Promise<void> {
     this.#stamp = nextStamp(this.#stamp)
-    await this.#do({ op: 'update', subjects: this.#subjects, stamp: this.#stamp, recheck })
+    await this.#do({ op: 'update', subjects: this.#subjects, stamp: this.#stamp, ...(recheck && { recheck }) })
   }
 
   /** As when all connections of the addresses of all changes have been looked through, and found to be allowed. */

@@ -38,7 +38,7 @@ const LASTING_INTERVAL_MS = 50
 /** Below a second, after which TCP sends a SYN again. */
 const ATTEMPT_TIMEOUT_MS = 900
 /** A packet that is sent once is judged within this. */
-const JUDGED_WITHIN_MS = 150
+const JUDGED_WITHIN_MS = 400
 const LEAST_CHANGE_MS = 100
 const MOST_CHANGE_MS = 500
 /** One change in so many makes everything new. */
@@ -65,6 +65,8 @@ export interface SoakOptions {
   readonly rate?: number
   /** Told now and then how it stands. */
   readonly onProgress?: (text: string) => void
+  /** Told of the first mistakes, with their worlds. */
+  readonly onMistake?: (text: string) => void
 }
 
 export interface SoakResult {
@@ -101,7 +103,7 @@ interface Attempt {
   readonly flow: OracleFlow
   readonly beginMs: number
   readonly endMs: number
-  readonly outcome: 'ok' | 'refused' | 'timeout'
+  readonly outcome: 'ok' | 'refused' | 'timeout' | 'late'
 }
 
 /** A world, when it could first be in force and when certainly no longer. */
@@ -125,7 +127,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
   })
   const folder = await policies()
   try {
-    const judge = new Judge(balancedWorld(random))
+    const judge = new Judge(balancedWorld(random), options.onMistake ?? (() => {}))
     await writeWorld(folder, judge.world, 0)
     await serveFlows(network, 'far', servers, portNumbers)
     const args = ['--node-name', NODE, '--deny-with', options.denyWith, ...rememberFlags[options.remember]]
@@ -220,7 +222,12 @@ async function writeWorld(folder: Policies, world: OracleWorld, number: number):
 }
 
 const wrongs = { wronglyPassed: 0, wronglyRefused: 0, wronglyTimedOut: 0 }
-const wrongBy = { ok: 'wronglyPassed', refused: 'wronglyRefused', timeout: 'wronglyTimedOut' } as const
+const wrongBy = {
+  ok: 'wronglyPassed',
+  refused: 'wronglyRefused',
+  timeout: 'wronglyTimedOut',
+  late: 'wronglyTimedOut',
+} as const
 
 /** Compares what becomes of attempts with what the oracle says of the worlds that are in force meanwhile. */
 class Judge {
@@ -237,7 +244,11 @@ class Judge {
   }
   readonly #mistakes = new Map<string, string>()
 
-  constructor(world: OracleWorld) {
+  readonly #tell: (text: string) => void
+
+  /** @param tell told of the first mistakes */
+  constructor(world: OracleWorld, tell: (text: string) => void) {
+    this.#tell = tell
     this.#epochs = [{ world, number: 0, fromMs: 0, untilMs: Infinity, verdicts: new Map() }]
   }
 
@@ -282,15 +293,16 @@ class Judge {
     if (expected === (outcome === 'ok')) return
     counts.wrong++
     counts[wrongBy[outcome]]++
-    this.#onMistake(attempt, epochs)
+    this.#note(attempt, epochs)
   }
 
   /** One of each kind in each world, as far as somebody reads them. */
-  #onMistake(attempt: Attempt, epochs: readonly Epoch[]): void {
+  #note(attempt: Attempt, epochs: readonly Epoch[]): void {
     const like = `${attempt.outcome} ${attempt.kind} ${epochs.at(-1)!.number}`
-    if (this.#mistakes.size < SHOWN_MISTAKES && !this.#mistakes.has(like)) {
-      this.#mistakes.set(like, mistakeText(attempt, epochs))
-    }
+    if (this.#mistakes.size >= SHOWN_MISTAKES || this.#mistakes.has(like)) return
+    const text = mistakeText(attempt, epochs)
+    this.#mistakes.set(like, text)
+    this.#tell(text)
   }
 
   text(): string {

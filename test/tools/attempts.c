@@ -12,7 +12,7 @@
  *   KIND       new; message (a datagram of a lasting connection); exchange (a TCP message, which TCP sends again if need be)
  *   SOURCE, DESTINATION   by number, as they were given, from 0
  *   BEGIN, END  ms since 1970
- *   OUTCOME    ok, refused (whatever error), timeout
+ *   OUTCOME    ok, refused (whatever error), timeout, or late: a timeout while the machine had stood still
  * Runs until its input ends.
  */
 #define _GNU_SOURCE
@@ -34,7 +34,7 @@
 #include <unistd.h>
 
 enum { MAX_ADDRESSES = 64, MAX_PORTS = 16, MAX_NEW = 1 << 14, MAX_LASTING = 1024, RING = 64, STEP_NS = 2000000 };
-static const int64_t RETRY_NS = 100000000;
+static const int64_t RETRY_NS = 100000000, STALL_NS = 50000000;
 
 struct addresses {
   struct sockaddr_storage list[MAX_ADDRESSES];
@@ -72,6 +72,7 @@ static struct addresses sources, destinations;
 static unsigned ports[MAX_PORTS], port_count;
 static int64_t timeout_ns = 900000000, interval_ns = 50000000;
 static uint64_t state, sockets;
+static int64_t stalled_at; /* when this program last went on after it had not run for STALL_NS */
 static int poller;
 static struct attempt attempts[MAX_NEW];
 static unsigned idle[MAX_NEW], idle_count;
@@ -153,6 +154,10 @@ static void print(const char *kind, const struct ends *ends, int64_t begun, int6
          (double)ended / 1e6, outcome);
 }
 
+static const char *timeout_since(int64_t begun) {
+  return begun < stalled_at ? "late" : "timeout";
+}
+
 static int error_of(int fd) {
   int error = 0;
   socklen_t size = sizeof error;
@@ -213,7 +218,7 @@ static void send_lasting(struct lasting *flow, int64_t now) {
   flow->due = now + interval_ns;
   if (flow->ends.udp) {
     int64_t *sent_at = &flow->sent_at[flow->sequence++ % RING];
-    if (*sent_at) print("message", &flow->ends, *sent_at, now, "timeout");
+    if (*sent_at) print("message", &flow->ends, *sent_at, now, timeout_since(*sent_at));
     *sent_at = now;
     /* What is reported here is the error of an earlier message, and this one was not sent. */
     if (send(flow->fd, &message, sizeof message, 0) < 0 && send(flow->fd, &message, sizeof message, 0) < 0) *sent_at = 0;
@@ -257,18 +262,18 @@ static void on_lasting(struct lasting *flow, int64_t now) {
   }
 }
 
-static void look_after(struct lasting *flow, int64_t now) {
+static void look_after(struct lasting *flow, int64_t now, bool is_settled) {
   if (flow->fd < 0) {
     if (flow->due <= now) reopen(flow, now);
     return;
   }
   if (flow->ends.udp) {
     for (unsigned i = 0; i < RING; i++) {
-      if (!flow->sent_at[i] || now - flow->sent_at[i] < timeout_ns) continue;
-      print("message", &flow->ends, flow->sent_at[i], now, "timeout");
+      if (!is_settled || !flow->sent_at[i] || now - flow->sent_at[i] < timeout_ns) continue;
+      print("message", &flow->ends, flow->sent_at[i], now, timeout_since(flow->sent_at[i]));
       flow->sent_at[i] = 0;
     }
-  } else if (flow->begun && now - flow->begun >= timeout_ns) return end_lasting(flow, now, "timeout");
+  } else if (is_settled && flow->begun && now - flow->begun >= timeout_ns) return end_lasting(flow, now, timeout_since(flow->begun));
   if (flow->is_open && flow->due <= now) send_lasting(flow, now);
 }
 
@@ -304,6 +309,7 @@ int main(int argc, char **argv) {
   int64_t start = now_ns(), next = start, begun = 0;
   for (unsigned i = 0; i < lasting_count; i++)
     lasting[i] = (struct lasting){.fd = -1, .ends = choose(), .due = start + interval_ns * i / lasting_count};
+  int64_t ran_at = start;
   for (;;) {
     struct epoll_event events[256];
     int count = epoll_wait(poller, events, 256, 2);
@@ -314,8 +320,12 @@ int main(int argc, char **argv) {
       else on_lasting(&lasting[watched - MAX_NEW], now_ns());
     }
     int64_t now = now_ns();
-    if (now < next) continue;
+    if (now - ran_at > STALL_NS) stalled_at = now;
+    ran_at = now;
+    /* What has come is read before anything is said to be missing. */
+    if (now < next || count == 256) continue;
     next = now + STEP_NS;
+    bool is_settled = now - stalled_at > timeout_ns;
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
     char rest[64];
     if (poll(&input, 1, 0) > 0 && read(STDIN_FILENO, rest, sizeof rest) <= 0) return fflush(stdout);
@@ -324,8 +334,8 @@ int main(int argc, char **argv) {
       begin_attempt();
     }
     for (unsigned i = 0; i < MAX_NEW; i++)
-      if (attempts[i].fd >= 0 && now - attempts[i].begun >= timeout_ns) end_attempt(&attempts[i], now, "timeout");
-    for (unsigned i = 0; i < lasting_count; i++) look_after(&lasting[i], now);
+      if (is_settled && attempts[i].fd >= 0 && now - attempts[i].begun >= timeout_ns) end_attempt(&attempts[i], now, timeout_since(attempts[i].begun));
+    for (unsigned i = 0; i < lasting_count; i++) look_after(&lasting[i], now, is_settled);
     fflush(stdout);
   }
 }

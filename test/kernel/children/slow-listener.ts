@@ -10,13 +10,14 @@ import { Ruleset, type Wanted } from '../../../src/ruleset/ruleset.ts'
 export type ListenerCommand =
   /** Makes the ruleset, with the addresses whose traffic is queued. */
   | { readonly op: 'install'; readonly subjects: readonly string[]; readonly stamp: number }
-  /** Moves it to another generation, which may decide flows with an end among `recheck` otherwise. */
+  /** Moves it to another generation, which decides otherwise about flows with these ends; without them, about all. */
   | {
       readonly op: 'update'
       readonly subjects: readonly string[]
       readonly stamp: number
-      readonly recheck: readonly string[] | 'everything'
+      readonly recheck?: readonly string[]
     }
+  /** Ends the recheck of all ends of all changes. */
   | { readonly op: 'endRecheck' }
   /** Takes what is queued, and holds it. */
   | { readonly op: 'take'; readonly timeoutMs: number }
@@ -35,14 +36,13 @@ export interface HeldPacket {
 // The real ruleset with a listener that answers when it is told to, and what it is told to.
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-const rememberMs = Number(process.argv[2])
 const queue = openQueue({ number: 100, copyBytes: 128, capacity: 64, maxLength: 1024, receiveBufferBytes: 1 << 20 })
 const ruleset = new Ruleset({
   marks,
   onFailure: 'closed',
   denyWith: 'drop',
   failsafe: defaultFailsafe,
-  remember: { allowedMs: rememberMs, deniedMs: rememberMs, size: 1024 },
+  remember: JSON.parse(process.argv[2]!),
   queue: 100,
   queuesTotal: 1,
 })
@@ -63,8 +63,7 @@ async function run(command: ListenerCommand): Promise<unknown> {
       return ruleset.install(wantedBy(command))
     case 'update':
       return ruleset.update(wantedBy(command), {
-        recheck:
-          command.recheck === 'everything' ? command.recheck : command.recheck.map((text) => parseAddress(text)!),
+        recheck: command.recheck?.map((text) => parseAddress(text)!) ?? 'everything',
       })
     case 'endRecheck':
       return ruleset.endRecheck(ruleset.rechecks.change)
