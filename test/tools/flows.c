@@ -262,6 +262,8 @@ static void receive(size_t index) {
       flow->last_at = now;
       continue;
     }
+    /* The port may be an earlier connection's, to which the server is still sending. */
+    if (flow->udp && length != MESSAGE) continue;
     for (char *at = data; length > 0;) {
       size_t part = MESSAGE - flow->partial_length;
       if (part > (size_t)length) part = (size_t)length;
