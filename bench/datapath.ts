@@ -1,22 +1,24 @@
-import { readFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { createNetwork, type Network } from '../src/lab/network.ts'
+import { isQuiet, type Load, LoadRunner, type Measurement, PORTS } from './datapath/measure.ts'
+import { type Ends, POLICIES, WORKLOADS } from './datapath/world.ts'
 import { nativeProgram } from './native.ts'
 import { product } from './product.ts'
-import { median, type Report, type Row, relateTo, summarize } from './rows.ts'
+import { type Judge, type Report, type Row, relateTo, summarize } from './rows.ts'
 import {
   endProcess,
+  names,
   type Product,
-  reference,
+  type Reading,
   type Scenario,
+  type Setup,
   type Site,
-  scenariosOf,
+  setupsOf,
   startReady,
-  withoutQueue,
 } from './scenarios.ts'
 
 export interface DatapathOptions {
-  /** Length of each single run; there are three to a scenario and repetition. */
+  /** Length of each single run. */
   readonly seconds: number
   /** How often the whole series of scenarios is gone through. */
   readonly repetitions: number
@@ -26,85 +28,80 @@ export interface DatapathOptions {
   readonly progress?: (line: string) => void
 }
 
-/** One way of opening connections. */
-interface Load {
-  /** As it stands in the metrics. */
-  readonly name: string
-  readonly concurrency: number
-  /** Connections per second; undefined is as many as will go. */
-  readonly rate?: number
-}
-
-/** What bench/native/load prints: times in µs. */
-interface LoadResult {
-  readonly connections: number
-  readonly failures: number
-  readonly seconds: number
-  readonly p50: number
-  readonly p99: number
-}
-
-interface Measurement extends LoadResult {
-  /** CPU time of the whole machine above its idle baseline, in µs. */
-  readonly cpuUs: number
-  /** Packets that went through the queue. */
-  readonly queued: number
-  /** Processors at work before the load or after it, whichever is more. */
-  readonly base: number
-}
-
-const loads: readonly Load[] = [
-  { name: '1 at a time', concurrency: 1 },
-  { name: '64 at a time', concurrency: 64 },
-  { name: 'at 2000/s', concurrency: 64, rate: 2000 },
-]
-
-/** A tuple of addresses and port that comes back while it is remembered is not queued: so there are a million. */
-const tuples = {
+/**
+ * With the ports 1,048,576 tuples. A tuple is remembered for 30 s, and one that comes back sooner is not queued. So they
+ * must suffice for all that new ones are used for between a ruleset and its removal: two runs of TCP as fast as it goes
+ * and one at a fixed rate; what UDP remembers is apart. At 40,000 connections a second, as many as there ever were, these
+ * are 250,000 for runs of 3 s. Runs so long that tuples come back are reported. A set holds 65,536 of them and learns no
+ * more when it is full: then what is queued costs less by the learning, with the C loop as with knp.
+ */
+const ends: Ends = {
   clients: Array.from({ length: 16 }, (_, i) => `10.77.1.${i + 2}`),
   servers: Array.from({ length: 16 }, (_, i) => `10.77.2.${i + 2}`),
-  ports: [20_001, 24_096],
-} as const
+}
 
 const firstQueue = 100
-const jiffyUs = 10_000
-const baselineMs = 300
-/** Processors that may be at work when nothing is measured; a run amid more has no CPU time. */
-const maxBase = 0.1
+
+/** What each scenario is compared with. */
+const references: Readonly<Record<string, string>> = {
+  [names.withoutQueue]: names.free,
+  [names.warm]: names.withoutQueue,
+  [names.cold]: names.loop,
+  [names.updated]: names.idle,
+}
+
+const perCPUSecond = 'per CPU second'
+const slowest = 'p99'
+
+/** What is asked of the data path. */
+export const judgeDatapath: Judge = ({ scenario, metric, ratioTo }) => {
+  if (!ratioTo) return undefined
+  if (scenario === names.warm && / (connections|answered packets)$/.test(metric)) return ratioTo.value >= 0.95
+  if (scenario === names.cold && metric.endsWith(perCPUSecond)) return ratioTo.value >= 0.9
+  if (scenario === names.updated && metric.endsWith(slowest)) return ratioTo.value <= 1.5
+  return undefined
+}
 
 /**
- * Measures connections through a router under each scenario, in turn and repeatedly, with real packets. Needs root, and
- * a machine that does nothing else. Prints nothing.
+ * Measures traffic through a router under each scenario, in turn and repeatedly, with real packets. Needs root, and a
+ * machine that does nothing else. Prints nothing.
  */
 export async function runDatapath(options: DatapathOptions, tested: Product = product): Promise<Report> {
   const network = await createNetwork({
     prefix: 'knpb',
     hosts: [
-      { name: 'client', addresses: tuples.clients },
-      { name: 'server', addresses: tuples.servers },
+      { name: 'client', addresses: ends.clients },
+      { name: 'server', addresses: ends.servers },
     ],
   })
   try {
     await prepare(network)
-    const server = await startReady(network, 'server', [await nativeProgram('server'), tuples.ports.join('-')])
+    const server = await nativeProgram('server')
+    const servers = await Promise.all(
+      [[], ['--udp']].map((kind) => startReady(network, 'server', [server, PORTS.join('-'), ...kind])),
+    )
     const site: Site = {
       network,
       namespace: network.namespaceOf(network.router),
-      servers: tuples.servers,
-      clients: tuples.clients,
+      ends,
       queues: { first: firstQueue, count: options.queues },
     }
-    const measurements = await measureAll(site, scenariosOf(site, tested), options)
-    await endProcess(server)
-    return { schema: 'knp.bench/v1', rows: relateTo(reference, toRows(measurements)) }
+    const series = await measureAll(site, setupsOf(site, tested), options)
+    await Promise.all(servers.map(endProcess))
+    const rows = relateTo(({ scenario }) => references[scenario], toRows(series))
+    if (!rows.some((row) => row.metric.endsWith(perCPUSecond) && judgeDatapath(row) !== undefined)) {
+      options.progress?.(`${names.cold}: what it does ${perCPUSecond} is not judged: the machine was never at rest`)
+    }
+    return { schema: 'knp.bench/v1', rows }
   } finally {
     await network.destroy()
   }
 }
 
-/** Closed connections must not fill the connection table, which is as large in the lab as on the machine. */
+/** What is over must not fill the connection table, which is as large in the lab as on the machine. */
 async function prepare(network: Network): Promise<void> {
-  const script = 'cd /proc/sys/net/netfilter && echo 1 >nf_conntrack_tcp_timeout_close'
+  const timeouts = ['tcp_timeout_close', 'udp_timeout', 'udp_timeout_stream']
+  const script = ['cd /proc/sys/net/netfilter', ...timeouts.map((name) => `echo 1 >nf_conntrack_${name}`)].join(' && ')
   const { code, stderr } = await network.exec(network.router, ['sh', '-c', script])
   if (code !== 0) throw new Error(`conntrack timeouts: ${stderr.trim()}`)
   for (const host of network.hosts) {
@@ -112,123 +109,93 @@ async function prepare(network: Network): Promise<void> {
   }
 }
 
-type Series = Map<Scenario, Map<Load, Measurement[]>>
+/** What was measured of one scenario. */
+interface Measured {
+  readonly byLoad: ReadonlyMap<Load, Measurement[]>
+  readonly readings: Reading[]
+}
 
-async function measureAll(site: Site, scenarios: readonly Scenario[], options: DatapathOptions): Promise<Series> {
-  const series: Series = new Map(scenarios.map((scenario) => [scenario, new Map(loads.map((load) => [load, []]))]))
-  let offset = 0
+type Series = ReadonlyMap<Scenario, Measured>
+
+async function measureAll(site: Site, setups: readonly Setup[], options: DatapathOptions): Promise<Series> {
+  const series = new Map<Scenario, Measured>()
+  for (const scenario of setups.flatMap(({ scenarios }) => scenarios)) {
+    series.set(scenario, { byLoad: new Map(scenario.loads.map((load) => [load, []])), readings: [] })
+  }
+  const runner = new LoadRunner(site, options.seconds)
   for (let repetition = 1; repetition <= options.repetitions; repetition++) {
-    for (const scenario of scenarios) {
-      options.progress?.(`repetition ${repetition} of ${options.repetitions}: ${scenario.name}`)
-      await scenario.start()
+    const progress = (line: string) => options.progress?.(`repetition ${repetition} of ${options.repetitions}: ${line}`)
+    for (const setup of setups) {
+      const title = setup.scenarios.map(({ name }) => name).join(', ')
+      progress(`${title}: starts, with ${WORKLOADS} workloads and ${POLICIES} policies`)
+      await setup.start()
+      const usedBefore = runner.used
       try {
-        for (const load of loads) {
-          const measured = await measure(site, load, options.seconds, offset)
-          offset += measured.connections + measured.failures
-          for (const complaint of complaints(measured)) {
-            options.progress?.(`${scenario.name}, ${load.name}: ${complaint}`)
+        for (let round = 1; round <= setup.rounds; round++) {
+          for (const scenario of setup.scenarios) {
+            await measureScenario(scenario, runner, series.get(scenario)!, progress)
           }
-          series.get(scenario)?.get(load)?.push(measured)
         }
+        if (runner.used - usedBefore > runner.known) progress(`${title}: tuples came back: the runs are too long`)
       } finally {
-        await scenario.stop()
+        await setup.stop()
       }
     }
   }
   return series
 }
 
-async function measure(site: Site, load: Load, seconds: number, offset: number): Promise<Measurement> {
-  const argv = [
-    await nativeProgram('load'),
-    ...['--source', tuples.clients.join(','), '--destination', tuples.servers.join(',')],
-    ...['--ports', tuples.ports.join('-')],
-    ...['--concurrency', `${load.concurrency}`, '--seconds', `${seconds}`, '--offset', `${offset}`],
-    ...(load.rate === undefined ? [] : ['--rate', `${load.rate}`]),
-  ]
-  const base = await baseLoad()
-  const [workedBefore, queuedBefore, start] = [await workedUs(), await queueSequence(site), performance.now()]
-  const { code, stdout, stderr } = await site.network.exec('client', argv, { timeoutMs: seconds * 1000 + 20_000 })
-  const [workedAfter, queuedAfter, end] = [await workedUs(), await queueSequence(site), performance.now()]
-  if (code !== 0) throw new Error(`load: ${stderr.trim()}`)
-  const baseAfter = await baseLoad()
-  const result: LoadResult = JSON.parse(stdout)
-  return {
-    ...result,
-    cpuUs: workedAfter - workedBefore - ((base + baseAfter) / 2) * (end - start) * 1000,
-    queued: queuedAfter - queuedBefore,
-    base: Math.max(base, baseAfter),
+async function measureScenario(
+  scenario: Scenario,
+  runner: LoadRunner,
+  { byLoad, readings }: Measured,
+  progress: (line: string) => void,
+): Promise<void> {
+  progress(scenario.name)
+  await scenario.begin?.()
+  for (const [load, runs] of byLoad) {
+    const measured = await runner.measure(load, scenario.tuples)
+    runs.push(measured)
+    const { failures, base } = measured
+    if (failures > 0) progress(`${scenario.name}, ${load.name}: ${failures} failed`)
+    if (!scenario.hasOtherWork && !isQuiet(measured)) {
+      const others = `the machine does other work (${base.toFixed(2)} processors)`
+      progress(`${scenario.name}, ${load.name}: ${others}: its CPU time is left out`)
+    }
   }
+  readings.push(...((await scenario.end?.()) ?? []))
 }
 
-/** What makes a measurement doubtful. */
-function complaints(measured: Measurement): readonly string[] {
-  const { failures, base } = measured
-  return [
-    ...(failures > 0 ? [`${failures} connections failed`] : []),
-    ...(!isQuiet(measured)
-      ? [`the machine does other work (${base.toFixed(2)} processors): its CPU time is left out`]
-      : []),
-  ]
-}
-
-/**
- * Time all processors have worked, in µs from some moment on. It is the time they have not idled: the kernel measures
- * idling, but only samples working, and misses much of it under a load that a timer paces.
- */
-async function workedUs(): Promise<number> {
-  const lines = (await readFile('/proc/stat', 'utf8')).split('\n')
-  const wallUs = performance.now() * 1000 * lines.filter((line) => /^cpu\d/.test(line)).length
-  const columns = lines[0]?.split(/\s+/).slice(1).map(Number) ?? []
-  const [, , , idle = 0, ioWait = 0, , , steal = 0] = columns
-  return wallUs - (idle + ioWait + steal) * jiffyUs
-}
-
-/** How much work the machine does by itself, in processors. */
-async function baseLoad(): Promise<number> {
-  const [before, start] = [await workedUs(), performance.now()]
-  await new Promise((resolve) => setTimeout(resolve, baselineMs))
-  return ((await workedUs()) - before) / ((performance.now() - start) * 1000)
-}
-
-/** How many packets the router's queues have been given. 0 without a listener. */
-async function queueSequence(site: Site): Promise<number> {
-  const { stdout } = await site.network.exec(site.network.router, ['cat', '/proc/net/netfilter/nfnetlink_queue'])
-  return stdout
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .reduce((sum, line) => sum + Number(line.trim().split(/\s+/)[7]), 0)
-}
-
+/** The rows of a load stand together, of all scenarios. */
 function toRows(series: Series): readonly Row[] {
-  const baseline = [...series].find(([scenario]) => scenario.name === withoutQueue)?.[1]
-  const perConnection = (run: Measurement) => run.cpuUs / run.connections
-  return [...series].flatMap(([scenario, byLoad]) =>
-    [...byLoad].flatMap(([load, all]) => {
-      const quiet = all.filter(isQuiet)
-      const without = baseline?.get(load)?.filter(isQuiet).map(perConnection) ?? []
-      const row = (metric: string, unit: string, runs: readonly Measurement[], value: (run: Measurement) => number) =>
-        runs.length === 0 ? [] : [summarize(scenario.name, `${metric}, ${load.name}`, unit, runs.map(value))]
-      const queued = scenario.isQueued ? all : []
-      const quietQueued = scenario.isQueued ? quiet : []
-      return [
-        ...row('connections', '1/s', load.rate === undefined ? all : [], (run) => run.connections / run.seconds),
-        ...row('p50', 'µs', all, (run) => run.p50),
-        ...row('p99', 'µs', all, (run) => run.p99),
-        ...row('failures', '', all, (run) => run.failures),
-        ...row('queued per connection', '', queued, (run) => run.queued / run.connections),
-        ...row('CPU per connection', 'µs', quiet, perConnection),
-        ...row('CPU per queued packet', 'µs', quietQueued, (run) => run.cpuUs / run.queued),
-        ...row('CPU the queue adds per queued packet', 'µs', without.length === 0 ? [] : quietQueued, (run) => {
-          return (run.cpuUs - median(without) * run.connections) / run.queued
-        }),
-      ]
+  const loads = new Set([...series.keys()].flatMap((scenario) => scenario.loads))
+  const rows = [...loads].flatMap((load) =>
+    [...series].flatMap(([scenario, { byLoad }]) => loadRows(scenario, load, byLoad.get(load) ?? [])),
+  )
+  const others = [...series].flatMap(([scenario, { readings }]) =>
+    [...Map.groupBy(readings, ({ metric }) => metric)].map(([metric, all]) => {
+      const values = all.map(({ value }) => value)
+      return summarize(scenario.name, metric, all[0]!.unit, values)
     }),
   )
+  return [...rows, ...others]
 }
 
-function isQuiet(run: Measurement): boolean {
-  return run.base <= maxBase
+function loadRows(scenario: Scenario, load: Load, all: readonly Measurement[]): Row[] {
+  const quiet = scenario.hasOtherWork ? [] : all.filter(isQuiet)
+  const row = (metric: string, unit: string, runs: readonly Measurement[], value: (run: Measurement) => number) =>
+    runs.length === 0 ? [] : [summarize(scenario.name, `${load.name}: ${metric}`, unit, runs.map(value))]
+  const [unpaced, unpacedQuiet] = load.rate === undefined ? [all, quiet] : [[], []]
+  const isEachQueued = scenario.isQueued && scenario.tuples === 'new'
+  return [
+    ...row(`${load.unit}s`, '1/s', unpaced, (run) => run.completed / run.seconds),
+    ...row('p50', 'µs', all, (run) => run.p50),
+    ...row(slowest, 'µs', all, (run) => run.p99),
+    ...row('failures', '', all, (run) => run.failures),
+    ...row(`${load.unit}s ${perCPUSecond}`, '1/s', unpacedQuiet, (run) => run.completed / (run.cpuUs / 1e6)),
+    ...row(`queued per ${load.unit}`, '', scenario.isQueued ? all : [], (run) => run.queued / run.completed),
+    ...row('CPU per queued packet', 'µs', isEachQueued ? quiet : [], (run) => run.cpuUs / run.queued),
+  ]
 }
 
 /** What a reader needs to know to compare two reports. */

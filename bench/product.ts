@@ -1,12 +1,17 @@
+import { once } from 'node:events'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../src/datapath/marks.ts'
-import { endProcess, type Product, type Site } from './scenarios.ts'
+import { worldYaml } from './datapath/world.ts'
+import type { BenchFirewallOptions } from './firewall.ts'
+import { endProcess, type Product, type Site, startReady } from './scenarios.ts'
 
 const program = fileURLToPath(new URL('../bin/run.js', import.meta.url))
 const rulesetScript = fileURLToPath(new URL('./ruleset.ts', import.meta.url))
+const firewallScript = fileURLToPath(new URL('./firewall.ts', import.meta.url))
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 
 /** knp's ruleset and firewall, as the scenarios drive them. */
@@ -18,7 +23,7 @@ export const product: Product = {
       `${site.queues.first}`,
       `${site.queues.count}`,
       divert ? 'divert' : 'pass',
-      ...site.servers,
+      JSON.stringify(site.ends),
     ])
   },
   async removeRuleset(site) {
@@ -28,7 +33,7 @@ export const product: Product = {
   async startFirewall(site) {
     const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
     await mkdir(join(folder, 'policies'))
-    await writeFile(join(folder, 'policies', 'world.yaml'), world(site))
+    await writeFile(join(folder, 'policies', 'world.yaml'), worldYaml(site.ends))
     const argv = [
       process.execPath,
       program,
@@ -64,34 +69,37 @@ export const product: Product = {
       await rm(folder, { recursive: true, force: true })
     }
   },
+  async startChanging({ network, ends, queues }) {
+    const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
+    const options: BenchFirewallOptions = { ends, queues, stateDir: join(folder, 'state') }
+    const argv = [process.execPath, firewallScript, JSON.stringify(options)]
+    const child = await startReady(network, network.router, argv).catch(async (error: unknown) => {
+      await rm(folder, { recursive: true, force: true })
+      throw error
+    })
+    // What it complains of may explain what is measured.
+    child.stderr?.pipe(process.stderr)
+    const answers = createInterface({ input: child.stdout! })
+    const ended = once(child, 'close').then(() => {
+      throw new Error('the firewall ended while its workloads changed')
+    })
+    ended.catch(() => {})
+    return {
+      async setRate(perSecond) {
+        const answer = once(answers, 'line')
+        child.stdin!.write(`${perSecond}\n`)
+        const [line] = (await Promise.race([answer, ended])) as [string]
+        return JSON.parse(line)
+      },
+      async stop() {
+        await endProcess(child)
+        await rm(folder, { recursive: true, force: true })
+      },
+    }
+  },
 }
 
 async function inRouter(site: Site, argv: readonly string[]): Promise<void> {
   const { code, stderr } = await site.network.exec(site.network.router, argv, { timeoutMs: 20_000 })
   if (code !== 0) throw new Error(`${argv.join(' ')}: ${stderr.trim()}`)
-}
-
-/** Every server is a pod that a policy selects, every client one that it lets in. */
-function world({ servers, clients }: Site): string {
-  const pod = (address: string, role: string, i: number) =>
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: { name: `${role}-${i}`, namespace: 'bench', labels: { role } },
-      status: { podIPs: [{ ip: address }] },
-    })
-  const policy = JSON.stringify({
-    apiVersion: 'networking.k8s.io/v1',
-    kind: 'NetworkPolicy',
-    metadata: { name: 'servers', namespace: 'bench' },
-    spec: {
-      podSelector: { matchLabels: { role: 'server' } },
-      ingress: [{ from: [{ podSelector: { matchLabels: { role: 'client' } } }], ports: [{ port: 1, endPort: 65535 }] }],
-    },
-  })
-  const pods = [
-    ...servers.map((address, i) => pod(address, 'server', i)),
-    ...clients.map((address, i) => pod(address, 'client', i)),
-  ]
-  return [...pods, policy].join('\n---\n')
 }

@@ -33,16 +33,16 @@ export function summarize(scenario: string, metric: string, unit: string, values
 }
 
 /**
- * The rows with `ratioTo` the named scenario, where it has the same metric.
- * @param metrics those that are related; left out for all
+ * The rows with `ratioTo` another scenario, where that has the same metric.
+ * @param referenceOf which scenario a row is related to; none where it answers `undefined`
  */
-export function relateTo(reference: string, rows: readonly Row[], metrics?: readonly string[]): readonly Row[] {
+export function relateTo(referenceOf: (row: Row) => string | undefined, rows: readonly Row[]): readonly Row[] {
   return rows.map((row) => {
-    if (metrics && !metrics.includes(row.metric)) return row
+    const reference = referenceOf(row)
     const other = rows.find((one) => one.scenario === reference && one.metric === row.metric)
     // Counts that should be zero, and differences lost in noise, have no ratio.
     if (!other || other === row || other.value <= 0 || row.value <= 0) return row
-    return { ...row, ratioTo: { scenario: reference, value: row.value / other.value } }
+    return { ...row, ratioTo: { scenario: other.scenario, value: row.value / other.value } }
   })
 }
 
@@ -50,7 +50,6 @@ export function relateTo(reference: string, rows: readonly Row[], metrics?: read
 export function formatTable(rows: readonly Row[], judge: Judge = () => undefined): string {
   const scenarios = [...new Set(rows.map((row) => row.scenario))]
   const metrics = [...new Set(rows.map((row) => row.metric))]
-  const reference = rows.find((row) => row.ratioTo)?.ratioTo?.scenario
   const head = ['', 'unit', ...scenarios]
   const body = metrics.map((metric) => {
     const cells = scenarios.map((scenario) => {
@@ -68,12 +67,25 @@ export function formatTable(rows: readonly Row[], judge: Judge = () => undefined
   )
   const isJudged = rows.some((row) => judge(row) !== undefined)
   const marks = isJudged ? '; ✓: as good as it has to be; ✗: not' : ''
-  const legend = reference === undefined ? [] : ['', `median (smallest-largest); ×: relative to ${reference}${marks}`]
+  const references = referencesText(rows)
+  const legend = references === '' ? [] : ['', `median (smallest-largest); ×: relative to ${references}${marks}`]
   return [...lines, ...legend, ''].join('\n')
 }
 
+/** What ratios are to: one scenario, or for each column its own. */
+function referencesText(rows: readonly Row[]): string {
+  const pairs = rows.flatMap(({ scenario, ratioTo }) => (ratioTo ? [[scenario, ratioTo.scenario] as const] : []))
+  const references = new Map(pairs)
+  const [only, ...others] = new Set(references.values())
+  if (others.length === 0) return only ?? ''
+  return [...references].map(([scenario, reference]) => `${reference} (${scenario})`).join(', ')
+}
+
 function formatCell(row: Row, isGood: boolean | undefined): string {
-  const spread = row.spread ? ` (${formatNumber(row.spread[0])}-${formatNumber(row.spread[1])})` : ''
+  const spread =
+    row.spread && row.spread[0] < row.spread[1]
+      ? ` (${formatNumber(row.spread[0])}-${formatNumber(row.spread[1])})`
+      : ''
   const ratio = row.ratioTo ? ` ×${row.ratioTo.value.toFixed(2)}` : ''
   const mark = isGood === undefined ? '' : isGood ? ' ✓' : ' ✗'
   return `${formatNumber(row.value)}${spread}${ratio}${mark}`

@@ -2,6 +2,7 @@ import { hostname } from 'node:os'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { type ConfigFile, invalidConfig, isThere, listProblems, readConfigFile } from './config-file.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
+import { durationMs } from './duration.ts'
 import { formatBlock, parseBlock } from './engine/address.ts'
 import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader } from './engine/object-reader.ts'
 import { tierNames } from './engine/pipeline.ts'
@@ -9,7 +10,7 @@ import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
 import type { QueueRange } from './queue-range.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
-import type { DenyWith, OnFailure } from './ruleset/text.ts'
+import type { DenyWith, OnFailure, Remember } from './ruleset/text.ts'
 import { chooseSources, type SourceFlags } from './source-flags.ts'
 import type { ClusterChoice } from './sources/kubernetes/access.ts'
 import type { SourceChoice } from './sources/open.ts'
@@ -32,6 +33,8 @@ export interface Config {
    * many packets may wait in each.
    */
   readonly queue: QueueRange & { readonly maxLength: number }
+  /** What the kernel answers by itself once it has been decided. */
+  readonly remember: Remember
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
   readonly marks: { readonly packet: number; readonly conntrack: number }
   /** `socket`: absolute path; `group`: name of the group that may connect, none but root's own where absent. */
@@ -65,6 +68,8 @@ const protocols = ['tcp', 'udp', 'sctp'] as const
 const MAX_QUEUE = 65535
 /** Each has a thread; more than processors are of no use. */
 const MAX_QUEUES = 64
+/** Of each of the four sets; an element takes the kernel about 150 bytes. */
+const MAX_REMEMBERED = 1 << 24
 
 /**
  * What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. With
@@ -74,6 +79,7 @@ export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   onFailure: 'closed',
   denyWith: 'drop',
   queue: { first: 100, count: 1, maxLength: 8192 },
+  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
   control: { socket: '/run/knp/control.sock' },
   stateDir: '/var/lib/knp',
@@ -99,6 +105,9 @@ export interface ConfigFlags extends SourceFlags {
   readonly 'queue-first'?: number | undefined
   readonly 'queue-count'?: number | undefined
   readonly 'queue-max-length'?: number | undefined
+  readonly 'remember-allowed'?: string | undefined
+  readonly 'remember-denied'?: string | undefined
+  readonly 'remember-size'?: number | undefined
   readonly 'marks-packet'?: string | undefined
   readonly 'marks-conntrack'?: string | undefined
   readonly 'control-socket'?: string | undefined
@@ -202,7 +211,7 @@ export function formatFailsafe(rule: InboundFailsafe & OutboundFailsafe): string
 }
 
 function readSettings(settings: Settings): Config {
-  const { queue, marks, control, failsafe } = configDefaults
+  const { queue, remember, marks, control, failsafe } = configDefaults
   settings.refuseUnknown()
   const group = settings.of(['control', 'group'], name, undefined)
   const sources = settings.of(['sources'], sourceList, [])
@@ -215,6 +224,11 @@ function readSettings(settings: Settings): Config {
     queue: {
       ...queueRange(settings),
       maxLength: settings.of(['queue', 'maxLength'], (reader) => reader.integer(1, 1 << 20), queue.maxLength),
+    },
+    remember: {
+      allowedMs: settings.of(['remember', 'allowed'], duration, remember.allowedMs),
+      deniedMs: settings.of(['remember', 'denied'], duration, remember.deniedMs),
+      size: settings.of(['remember', 'size'], (reader) => reader.integer(1, MAX_REMEMBERED), remember.size),
     },
     marks: {
       packet: settings.of(['marks', 'packet'], packetMask, marks.packet),
@@ -239,6 +253,12 @@ function readSettings(settings: Settings): Config {
     },
     evaluators: settings.of(['evaluators'], evaluatorList, configDefaults.evaluators),
   }
+}
+
+/** `30s`; `0s` is allowed. */
+function duration(reader: ObjectReader): number {
+  const text = reader.string()
+  return durationMs(text) ?? reader.fail(`"${text}" is no time; write for example 500ms, 30s, 5m, or 0s for none`)
 }
 
 function queueRange(settings: Settings): QueueRange {
@@ -338,7 +358,7 @@ const knownKeys: KeyTree = {
   unknownLocal: null,
   hold: null,
   queue: { first: null, count: null, maxLength: null },
-  remember: null,
+  remember: { allowed: null, denied: null, size: null },
   marks: { packet: null, conntrack: null },
   metrics: null,
   control: { socket: null, group: null },
@@ -353,7 +373,6 @@ const laterKeys = new Map<string, unknown>([
   ['mode', 'enforce'],
   ['unknownLocal', undefined],
   ['hold', undefined],
-  ['remember', undefined],
   ['metrics', undefined],
   ['log', undefined],
 ])
@@ -528,6 +547,11 @@ function flagValues(flags: ConfigFlags, directory: string): object {
     onFailure: flags['on-failure'],
     denyWith: flags['deny-with'],
     queue: { first: flags['queue-first'], count: flags['queue-count'], maxLength: flags['queue-max-length'] },
+    remember: {
+      allowed: flags['remember-allowed'],
+      denied: flags['remember-denied'],
+      size: flags['remember-size'],
+    },
     marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
     control: { socket: absolute(flags['control-socket']), group: flags['control-group'] },
     stateDir: absolute(flags['state-dir']),

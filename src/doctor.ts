@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { findCollisions } from './collisions.ts'
+import { configDefaults } from './config.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
 import { parseBlock } from './engine/index.ts'
 import { KnpError } from './errors.ts'
@@ -38,7 +39,7 @@ export async function examineHost(
   const netlink = openProbe(findings)
   if (netlink && !hasFailed(findings)) {
     findings.push(
-      await checkRules(),
+      await checkRules(netlink),
       checkDivert(netlink),
       checkQueues(netlink, queues),
       checkConntrack(netlink),
@@ -108,10 +109,23 @@ function openProbe(findings: Finding[]): Netlink | undefined {
   }
 }
 
-/** Lets the kernel validate the whole ruleset, under another name, and forget it. */
-async function checkRules(): Promise<Finding> {
-  const options = { marks: defaultMarks, onFailure: 'closed', denyWith: 'drop', failsafe: defaultFailsafe } as const
-  const text = (objectsText() + rulesText({ ...options, host: probeHost })).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
+/**
+ * Lets the kernel validate the whole ruleset, under another name, and forget it. Not where knp's rules are there already: a
+ * base chain that is forgotten takes with it every packet that waits in any queue.
+ */
+async function checkRules(netlink: Netlink): Promise<Finding> {
+  if (divertMechanism(netlink)) return { check: 'rules', result: 'ok', detail: 'the kernel has taken the ruleset' }
+  const options = {
+    marks: defaultMarks,
+    onFailure: 'closed',
+    denyWith: 'reject',
+    failsafe: defaultFailsafe,
+    remember: configDefaults.remember,
+  } as const
+  const text = (objectsText(options.remember) + rulesText({ ...options, host: probeHost })).replaceAll(
+    `inet ${TABLE}`,
+    `inet ${PROBE}`,
+  )
   try {
     await runNft(text, ['--check'])
     return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }

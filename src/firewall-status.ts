@@ -1,7 +1,7 @@
 import type { PacketCounters } from './datapath/threads.ts'
 import type { QueueStatistics } from './native/queue-statistics.ts'
 import type { RulesetCounters } from './ruleset/ruleset.ts'
-import type { DenyWith, OnFailure } from './ruleset/text.ts'
+import type { DenyWith, OnFailure, Remember } from './ruleset/text.ts'
 import type { SourceHealth } from './sources/source.ts'
 
 /** The state of a running firewall at one instant. */
@@ -32,6 +32,7 @@ export interface FirewallStatus {
   readonly subjects: number
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
+  readonly remember: Remember
   readonly divertRule: 'nft queue' | 'xt target' | 'missing'
   readonly queue: {
     /** The first one's. */

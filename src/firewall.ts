@@ -1,7 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { PacketThreads, sumCounters } from './datapath/threads.ts'
-import { type CompiledPolicy, Compiler, compile, type Delta, formatBlock, type PolicyKind } from './engine/index.ts'
+import {
+  type Affected,
+  type CompiledPolicy,
+  Compiler,
+  compile,
+  type Delta,
+  formatBlock,
+  type PolicyKind,
+} from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
 import type { FirewallStatus } from './firewall-status.ts'
@@ -9,14 +17,16 @@ import { type KeptConnection, requireKept } from './kept-connection.ts'
 import { claimNamespace } from './native/claim.ts'
 import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
+import { isLocal, type LocalAddress } from './native/local-addresses.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { queueNumbers } from './queue-range.ts'
+import { Revocation } from './revocation.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
 import { RepairPacer } from './ruleset/repair-pacer.ts'
-import { Ruleset, type Wanted } from './ruleset/ruleset.ts'
-import { type DenyWith, type OnFailure, TABLE } from './ruleset/text.ts'
+import { type Change, Ruleset, type Wanted } from './ruleset/ruleset.ts'
+import { type DenyWith, type OnFailure, type Remember, TABLE } from './ruleset/text.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Source } from './sources/source.ts'
@@ -30,12 +40,15 @@ export interface FirewallOptions {
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
+  readonly remember: Remember
   /** The first queue's number. */
   readonly queueNumber: number
   /** How many queues there are, each with a packet thread. */
   readonly queueCount: number
   /** How many packets may wait for a verdict in each. */
   readonly queueLength: number
+  /** Sockets of queues that an earlier process had bound, by queue: they are taken over with what waits in them. */
+  readonly keptSockets?: ReadonlyMap<number, number>
   readonly marks: MarkLayout
   /** Evaluators of third parties. */
   readonly evaluators?: readonly EvaluatorModule[]
@@ -60,6 +73,11 @@ const RECEIVE_BUFFER_BYTES = 8 << 20
 /** How often the kernel is asked whether our rules are still there, also when it has reported no change. */
 const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
+/** The shortest time from one change to the next. */
+const APPLY_INTERVAL_MS = 5
+/** Of the time that a change takes so much more is left to others. */
+const PAUSE_PER_APPLY = 4
+const ANNOUNCE_INTERVAL_MS = 1000
 /** How many changed parts of the table a message names. */
 const NAMED_PARTS = 3
 
@@ -88,6 +106,8 @@ export class Firewall {
   readonly #threads: PacketThreads
   readonly #watch: KernelWatch
   readonly #pacer = new RepairPacer()
+  readonly #revocation: Revocation
+  #localAddresses: readonly LocalAddress[]
   readonly #abort: AbortController
   readonly #giveBack: () => void
   readonly #check: NodeJS.Timeout
@@ -97,6 +117,11 @@ export class Firewall {
   #compiled: CompiledPolicy
   #stamp = FIRST_STAMP
   #isStale = false
+  #nextApplyMs = 0
+  #announcedMs = 0
+  #announcement: NodeJS.Timeout | undefined
+  /** What the kernel remembers of any flow may be wrong. */
+  #mustForget = false
   #work: Promise<void> = Promise.resolve()
   /** Work was asked for that has not begun. */
   #isScheduled = false
@@ -109,6 +134,7 @@ export class Firewall {
   #meddler: string | undefined
   #problem: string | undefined
   #watchProblem: string | undefined
+  #revocationProblem: string | undefined
 
   /**
    * Resolves when packets are decided. Throws KnpError: INVALID_CONFIG (an evaluator), INVALID_MANIFEST, UNREADABLE_SOURCE, QUEUE_TAKEN, PERMISSION,
@@ -121,6 +147,7 @@ export class Firewall {
     const abort = new AbortController()
     const giveBack = await claimNamespace()
     let firewall: Firewall | undefined
+    let localAddresses: readonly LocalAddress[] | undefined
     let threads: PacketThreads | undefined
     let watch: KernelWatch | undefined
     let ruleset: Ruleset | undefined
@@ -140,13 +167,17 @@ export class Firewall {
       const compiled = compiler.update(store.takeAll())
       const { marks, onFailure, failsafe, queueNumber, queueCount } = options
       threads = await PacketThreads.start({
-        queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => ({
-          number,
-          maxLength: options.queueLength,
-          copyBytes: COPY_BYTES,
-          capacity: BATCH_PACKETS,
-          receiveBufferBytes: RECEIVE_BUFFER_BYTES,
-        })),
+        queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => {
+          const keptFd = options.keptSockets?.get(number)
+          return {
+            number,
+            maxLength: options.queueLength,
+            copyBytes: COPY_BYTES,
+            capacity: BATCH_PACKETS,
+            receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+            ...(keptFd !== undefined && { keptFd }),
+          }
+        }),
         marks,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
@@ -159,15 +190,25 @@ export class Firewall {
           tableChanged: (change) => {
             if (firewall) firewall.#noticeChange(change)
           },
-          // No policy depends on them: a host is protected by hook.
-          addressesChanged: () => {},
+          addressesChanged: (addresses) => {
+            localAddresses = addresses
+            if (firewall) firewall.#takeAddresses(addresses)
+          },
           failed: (error) => {
             if (firewall) firewall.#loseWatch(error)
           },
         },
       )
       ruleset = new Ruleset(
-        { marks, onFailure, denyWith: options.denyWith, failsafe, queue: queueNumber, queuesTotal: queueCount },
+        {
+          marks,
+          onFailure,
+          denyWith: options.denyWith,
+          failsafe,
+          remember: options.remember,
+          queue: queueNumber,
+          queuesTotal: queueCount,
+        },
         watch,
       )
       await ruleset.install(wantedBy(compiled, FIRST_STAMP))
@@ -182,6 +223,7 @@ export class Firewall {
         compiled,
         threads,
         watch,
+        localAddresses: localAddresses ?? watch.addresses,
         ruleset,
         giveBack,
       })
@@ -209,6 +251,7 @@ export class Firewall {
     compiled: CompiledPolicy
     threads: PacketThreads
     watch: KernelWatch
+    localAddresses: readonly LocalAddress[]
     ruleset: Ruleset
     giveBack: () => void
   }) {
@@ -235,6 +278,16 @@ export class Firewall {
     this.#watch = parts.watch
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
+    this.#localAddresses = parts.localAddresses
+    this.#revocation = new Revocation({
+      ruleset: parts.ruleset,
+      own: (portId) => parts.watch.own(portId),
+      connectionMask: parts.options.marks.connectionMask,
+      connectionShift: parts.options.marks.connectionShift,
+      engine: () => this.#compiled.engine,
+      isLocalAddress: (address) => isLocal(this.#localAddresses, address),
+      onProblem: (error) => this.#noteRevocation(error),
+    })
     this.failure = parts.threads.failure
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
@@ -287,6 +340,7 @@ export class Firewall {
     if (this.#problem !== undefined) problems.push(this.#problem)
     if (this.#lastGood.problem !== undefined) problems.push(this.#lastGood.problem)
     if (this.#watchProblem !== undefined) problems.push(this.#watchProblem)
+    if (this.#revocationProblem !== undefined) problems.push(this.#revocationProblem)
     const excess = this.#pacer.excess(clockMs())
     if (excess > 0) problems.push(this.#excessMessage(excess))
     return {
@@ -318,6 +372,7 @@ export class Firewall {
       warnings: compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
       onFailure: options.onFailure,
       denyWith: options.denyWith,
+      remember: options.remember,
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: {
         number: options.queueNumber,
@@ -337,33 +392,74 @@ export class Firewall {
     }
   }
 
+  /** The queues' sockets, by queue. Whoever has duplicates of them keeps the queues bound when this firewall has ended. */
+  queueSockets(): ReadonlyMap<number, number> {
+    return this.#threads.sockets()
+  }
+
   /**
    * Ends deciding. Under `closed` the table stays: what needs a verdict is dropped until the next start. Under `open` it
-   * is taken down.
+   * is taken down, unless the queues are `kept`: then packets go on waiting in them for the next process.
    */
-  async stop(): Promise<void> {
+  async stop(queues: 'given back' | 'kept' = 'given back'): Promise<void> {
     this.#abort.abort()
     clearInterval(this.#check)
+    clearTimeout(this.#announcement)
     this.#trial.stop()
     await this.#work
     await this.#lastGood.settled()
-    if (this.#options.onFailure === 'open') await this.#ruleset.remove()
+    await this.#revocation.stop()
+    if (this.#options.onFailure === 'open' && queues === 'given back') await this.#ruleset.remove()
     await this.#watch.stop()
     await this.#threads.stop()
     this.#ruleset.close()
     this.#giveBack()
   }
 
+  /** Brings the picture into force as it is now; what the kernel remembers of it goes as far as it must. */
   async #apply(): Promise<void> {
-    const compiled = this.#compile()
-    const stamp = nextStamp(this.#stamp)
+    const beginMs = clockMs()
+    const { isStale, mustForget } = { isStale: this.#isStale, mustForget: this.#mustForget }
+    this.#isStale = false
+    this.#mustForget = false
+    try {
+      const compiled = isStale ? this.#compile() : this.#compiled
+      await this.#enforce(compiled, mustForget ? { recheck: 'everything' } : changeOf(compiled))
+    } catch (error) {
+      this.#isStale ||= isStale
+      // What this change concerns is known to nobody any more.
+      this.#mustForget = true
+      throw error
+    }
+    const endMs = clockMs()
+    this.#nextApplyMs = endMs + Math.max(APPLY_INTERVAL_MS, PAUSE_PER_APPLY * (endMs - beginMs))
+    this.#announce()
+    this.#keepPicture()
+  }
+
+  async #enforce(compiled: CompiledPolicy, change: Change): Promise<void> {
+    const stamp = isNoChange(change) ? this.#stamp : nextStamp(this.#stamp)
     // The engine first: what it decides from now on is not remembered before the ruleset follows.
     await this.#threads.swap(compiled.generation, stamp)
     this.#compiled = compiled
-    this.#stamp = stamp
-    await this.#ruleset.update(wantedBy(compiled, stamp))
-    this.#options.observe({ type: 'applied', status: this.status() })
-    this.#keepPicture()
+    if (stamp !== this.#stamp) {
+      this.#stamp = stamp
+      await this.#ruleset.update(wantedBy(compiled, stamp), change)
+      this.#revocation.schedule()
+    }
+  }
+
+  /** Says what is in force: at once, and once a second while it keeps changing. */
+  #announce(): void {
+    if (this.#announcement) return
+    const announce = () => {
+      this.#announcement = undefined
+      this.#announcedMs = clockMs()
+      this.#options.observe({ type: 'applied', status: this.status() })
+    }
+    const waitMs = this.#announcedMs + ANNOUNCE_INTERVAL_MS - clockMs()
+    if (waitMs <= 0) announce()
+    else this.#announcement = setTimeout(announce, waitMs)
   }
 
   /** What a former call may still be read of is no longer: all packet threads have the latest generation. */
@@ -387,6 +483,14 @@ export class Firewall {
     this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })
   }
 
+  /** What came to this machine may be forwarded now, and the other way round. */
+  #takeAddresses(addresses: readonly LocalAddress[]): void {
+    this.#localAddresses = addresses
+    if (!this.#compiled.host) return
+    this.#mustForget = true
+    this.#schedule()
+  }
+
   #noticeChange({ program, touchesElements, atMs }: TableChange): void {
     this.#suspect({ program, depth: touchesElements ? 'withSubjects' : 'rules', atMs })
   }
@@ -399,6 +503,16 @@ export class Firewall {
       atMs: earlier?.atMs ?? suspicion.atMs,
     }
     this.#schedule()
+  }
+
+  #noteRevocation(error: unknown): void {
+    const message =
+      error === undefined
+        ? undefined
+        : `connections of changed addresses cannot be looked through, each packet of them is judged: ${messageOf(error)}`
+    if (message !== undefined && message !== this.#revocationProblem)
+      this.#options.observe({ type: 'problem', message })
+    this.#revocationProblem = message
   }
 
   #loseWatch(error: unknown): void {
@@ -420,14 +534,9 @@ export class Firewall {
     try {
       this.#examine()
       if (!this.#isInForce) await this.#repair()
-      while (this.#isStale && this.#isInForce) {
-        this.#isStale = false
-        try {
-          await this.#apply()
-        } catch (error) {
-          this.#isStale = true
-          throw error
-        }
+      while ((this.#isStale || this.#mustForget) && this.#isInForce) {
+        await this.#pace()
+        await this.#apply()
       }
       this.#problem = undefined
     } catch (error) {
@@ -438,6 +547,12 @@ export class Firewall {
     } finally {
       this.#isWorking = false
     }
+  }
+
+  /** Changes that come in quick succession are taken together. */
+  async #pace(): Promise<void> {
+    const waitMs = this.#nextApplyMs - clockMs()
+    if (waitMs > 0) await sleep(waitMs, undefined, { signal: this.#abort.signal }).catch(() => {})
   }
 
   /** Looks at the table when there is reason to. */
@@ -533,7 +648,28 @@ async function restoreBroken(
   return saved?.savedAtMs
 }
 
-function wantedBy({ subjects, host }: CompiledPolicy, stamp: number): Wanted {
-  // A host that no policy selects is not judged.
-  return { subjects, stamp, host: host && (host.ingress || host.egress) ? host : undefined }
+function wantedBy(compiled: CompiledPolicy, answerStamp: number): Wanted {
+  const { host } = compiled
+  return {
+    // There may be very many, and a change of a few does not ask.
+    get subjects() {
+      return compiled.subjects
+    },
+    answerStamp,
+    // A host that no policy selects is not judged.
+    host: host && (host.ingress || host.egress) ? host : undefined,
+  }
+}
+
+function changeOf({ affected, subjectChange }: CompiledPolicy): Change {
+  return { subjects: subjectChange, recheck: recheckOf(affected) }
+}
+
+/** The host's own traffic, and that of whole networks, is not told by a few addresses. */
+function recheckOf({ isEverything, addresses, blocks, host }: Affected): Change['recheck'] {
+  return isEverything || host || blocks.length > 0 ? 'everything' : addresses
+}
+
+function isNoChange({ subjects, recheck }: Change): boolean {
+  return recheck !== 'everything' && recheck.length === 0 && !subjects?.added.length && !subjects?.removed.length
 }

@@ -1,8 +1,9 @@
 import { Flags } from '@oclif/core'
 import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMask } from './config.ts'
+import { formatDuration } from './duration.ts'
 import { clusterFlags } from './source-flags.ts'
 
-const { onFailure, denyWith, queue, marks, control, stateDir, failsafe } = configDefaults
+const { onFailure, denyWith, queue, remember, marks, control, stateDir, failsafe } = configDefaults
 /** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
 const shows = (text: string) => async () => text
 
@@ -65,6 +66,20 @@ export const runFlags = {
   'queue-max-length': Flags.integer({
     defaultHelp: shows(String(queue.maxLength)),
     description: 'how many packets may wait for a verdict in each queue',
+  }),
+  'remember-allowed': Flags.string({
+    defaultHelp: shows(formatDuration(remember.allowedMs)),
+    description: 'how long the kernel lets new connections pass by itself like one that was allowed; 0s for not at all',
+    helpValue: 'TIME',
+  }),
+  'remember-denied': Flags.string({
+    defaultHelp: shows(formatDuration(remember.deniedMs)),
+    description: 'how long it refuses them by itself like one that was denied; 0s for not at all',
+    helpValue: 'TIME',
+  }),
+  'remember-size': Flags.integer({
+    defaultHelp: shows(String(remember.size)),
+    description: 'how many of each it remembers, for IPv4 and for IPv6; what is beyond is asked about each time',
   }),
   'marks-packet': Flags.string({
     defaultHelp: shows(formatMask(marks.packet)),

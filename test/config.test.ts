@@ -63,6 +63,7 @@ mode: enforce
 onFailure: open
 denyWith: reject
 queue: {first: 200, count: 4, maxLength: 64}
+remember: {allowed: 2m, denied: 0s, size: 1000}
 marks: {packet: 0x0000ff00, conntrack: "0xF"}
 control: {socket: /run/other.sock, group: wheel}
 stateDir: /srv/state
@@ -80,6 +81,7 @@ evaluators:
     onFailure: 'open',
     denyWith: 'reject',
     queue: { first: 200, count: 4, maxLength: 64 },
+    remember: { allowedMs: 120_000, deniedMs: 0, size: 1000 },
     marks: { packet: 0xff00, conntrack: 0xf },
     control: { socket: '/run/other.sock', group: 'wheel' },
     stateDir: '/srv/state',
@@ -100,15 +102,18 @@ t.test('the documented example and the packaged file', async (t) => {
   const [, example] = /```yaml\n(.*?)```/s.exec(await text('docs/configuration.md')) ?? []
   const documented = await loadConfig({ config: await written(t, example!) }, NO_FILE)
   t.same(documented.queue, configDefaults.queue)
+  t.same(documented.remember, configDefaults.remember)
   t.equal(documented.failsafe.inbound[0]?.from?.length, 2)
   const packaged = await text('packaging/systemd/knp.yaml')
   t.same((await loadConfig({ config: await written(t, packaged) }, NO_FILE)).sources, [
     { files: { path: '/etc/knp/policies' } },
   ])
   const everything = packaged.replace(/^# (?=[a-z]+[A-Z]?[a-z]*: [^`]*$)/gm, '')
-  const { nodeName, control } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
+  const { nodeName, control, remember } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
   t.equal(nodeName, 'web-1', 'also with what stands in comments')
   t.equal(control.group, 'adm')
+  t.match(everything, /^remember: /m)
+  t.same(remember, configDefaults.remember)
 })
 
 t.test('a cluster as source', async (t) => {
@@ -203,7 +208,9 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ],
   ['unknownLocal', 'unknownLocal: deny', '1: unknownLocal: not supported by this version'],
   ['hold', 'hold: 500ms', '1: hold: not supported by this version; leave it out'],
-  ['remember', 'remember: {}', '1: remember: not supported by this version'],
+  ['a time without a unit', 'remember: {allowed: 30}', '1: remember.allowed: expected a string, found 30'],
+  ['a time that is none', 'remember: {denied: soon}', '1: remember.denied: "soon" is no time; write for example 500ms'],
+  ['nothing to remember in', 'remember: {size: 0}', '1: remember.size: 0 is outside 1-16777216'],
   ['metrics', 'metrics: {address: "127.0.0.1:1"}', '1: metrics: not supported by this version'],
   ['an evaluator that is text', 'evaluators: [a]', '1: evaluators[0]: expected a mapping, found "a"'],
   ['an evaluator without a module', 'evaluators:\n- {}', '2: evaluators[0]: module is missing'],
@@ -312,6 +319,9 @@ t.test('flags win over the file', async (t) => {
     'deny-with': 'reject',
     'queue-first': 7,
     'queue-count': 8,
+    'remember-allowed': '1h',
+    'remember-denied': '0s',
+    'remember-size': 9,
     'marks-packet': '0x00007f00',
     'marks-conntrack': '15',
     'control-socket': 'c.sock',
@@ -327,6 +337,7 @@ t.test('flags win over the file', async (t) => {
     onFailure: 'open',
     denyWith: 'reject',
     queue: { first: 7, count: 8, maxLength: 6 },
+    remember: { allowedMs: 3_600_000, deniedMs: 0, size: 9 },
     marks: { packet: 0x7f00, conntrack: 15 },
     control: { socket: join(tmpdir(), 'c.sock'), group: 'staff' },
     stateDir: join(tmpdir(), '../s'),
@@ -358,6 +369,7 @@ t.test('flags that cannot be understood', async (t) => {
     ],
     [{ 'queue-count': 65 }, '--queue-count: 65 is outside 1-64'],
     [{ 'queue-first': 65535, 'queue-count': 2 }, '--queue-count: 2 queues from 65535 on are too many: the last'],
+    [{ 'remember-allowed': '-1s' }, '--remember-allowed: "-1s" is no time'],
     [{ 'marks-packet': '0x7g' }, '--marks-packet: "0x7g" is no mask such as 0x7f000000'],
     [{ 'marks-packet': '9999999999' }, '--marks-packet: 9999999999 is outside 0-4294967295'],
     [{ 'marks-conntrack': '1' }, '--marks-conntrack: 0x00000001 is not enough: 4 adjoining bits are needed'],

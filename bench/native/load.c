@@ -1,15 +1,17 @@
 /*
- * Opens and closes TCP connections, or sends a datagram and waits for its echo, and says how long each took.
+ * Opens and closes TCP connections, or sends datagrams and waits for their echoes, and says how long each took.
  *
- *   load --source A[,A...] --destination A[,A...] --ports FIRST-LAST [--concurrency N] [--seconds S] [--rate PER_SECOND]
- *        [--offset N] [--timeout MS] [--udp]
+ *   load --source A[,A...] --destination A[,A...] --ports FIRST-LAST [--tuples N] [--concurrency N] [--seconds S]
+ *        [--rate PER_SECOND] [--offset N] [--timeout MS] [--udp [--keep]]
  *
- * Connection number n goes to destination n, then to the next port, then from the next source, so that the tuple of
- * source, destination and destination port repeats only after all of them. --offset is the first number. Without --rate
- * there are always --concurrency attempts under way; with it, an attempt is due every 1/rate seconds and its time counts
- * from when it was due. Connections are reset, so that no port stays in TIME_WAIT.
+ * Attempt number n is of tuple n: a source, a destination and a destination port. Tuples that follow each other differ in
+ * both addresses as long as they can; one comes back only after all of them, or after the first --tuples of them. --offset
+ * is the first number. Without --rate there are always --concurrency attempts under way; with it, an attempt is due every
+ * 1/rate seconds and its time counts from when it was due. Every attempt has a socket of its own, and connections are
+ * reset, so that no port stays in TIME_WAIT. With --keep there are --concurrency sockets that stay, and each sends its next
+ * datagram when the last one has come back.
  *
- * Prints {"connections", "failures", "seconds", "p50", "p99", "max"}: times in microseconds.
+ * Prints {"completed", "failures", "seconds", "p50", "p99", "max"}: times in microseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -42,10 +44,11 @@ struct attempt {
 
 static struct addresses sources, destinations;
 static unsigned first_port, last_port;
-static bool udp;
+static uint64_t tuples = UINT64_MAX;
+static bool udp, keep;
 static int64_t timeout_ns = 3000000000;
 static uint32_t *times;
-static size_t connections, capacity;
+static size_t completed, capacity;
 static unsigned long failures;
 
 static _Noreturn void fail(const char *what) {
@@ -76,22 +79,24 @@ static void parse_addresses(char *text, struct addresses *into) {
 }
 
 static void record(int64_t ns) {
-  if (connections == capacity) {
+  if (completed == capacity) {
     capacity = capacity ? 2 * capacity : 1 << 16;
     times = realloc(times, capacity * sizeof *times);
     if (!times) fail("memory");
   }
   int64_t tenths = ns / 100;
-  times[connections++] = tenths > UINT32_MAX ? UINT32_MAX : (uint32_t)tenths;
+  times[completed++] = tenths > UINT32_MAX ? UINT32_MAX : (uint32_t)tenths;
 }
 
-/* A socket bound to the n-th source, and the n-th destination. The kernel chooses the source port when it connects. */
+/* A socket bound to the source of the n-th tuple, and its destination. The kernel chooses the source port when it connects. */
 static int prepare(uint64_t n, bool blocking, struct sockaddr_storage *to) {
   unsigned ports = last_port - first_port + 1;
-  *to = destinations.list[n % destinations.count];
+  n %= tuples;
+  uint64_t destination = n % destinations.count;
+  *to = destinations.list[destination];
   n /= destinations.count;
-  /* Sources before ports: knp limits what one source may put into the queue. */
-  struct sockaddr_storage *from = &sources.list[n % sources.count];
+  /* The sources take turns: knp limits what one of them may put into the queue. */
+  struct sockaddr_storage *from = &sources.list[(n + destination) % sources.count];
   n /= sources.count;
   uint16_t port = htons((uint16_t)(first_port + n % ports));
   if (to->ss_family == AF_INET) ((struct sockaddr_in *)to)->sin_port = port;
@@ -203,19 +208,59 @@ static void run_many(uint64_t number, unsigned concurrency, int64_t start, int64
   }
 }
 
+/* Datagrams of sockets that stay. */
+static void run_kept(uint64_t number, unsigned concurrency, int64_t start, int64_t end) {
+  static struct attempt attempts[MAX_CONCURRENCY];
+  int64_t next_scan = start;
+  int poller = epoll_create1(EPOLL_CLOEXEC);
+  if (poller < 0) fail("epoll");
+  for (unsigned i = 0; i < concurrency; i++) {
+    struct sockaddr_storage to;
+    attempts[i].fd = prepare(number + i, false, &to);
+    attempts[i].due = now_ns();
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, attempts[i].fd, &event)) fail("epoll_ctl");
+    if (begin(attempts[i].fd, &to)) fail("send");
+  }
+  for (int64_t now = start; now < end;) {
+    struct epoll_event events[256];
+    int count = epoll_wait(poller, events, 256, 10);
+    if (count < 0 && errno != EINTR) fail("epoll_wait");
+    now = now_ns();
+    for (int i = 0; i < count; i++) {
+      struct attempt *attempt = &attempts[events[i].data.u32];
+      char answer[8];
+      /* What goes wrong, a refusal too, is a failure when its time is over. */
+      if (recv(attempt->fd, answer, sizeof answer, 0) < 0) continue;
+      record(now - attempt->due);
+      attempt->due = now_ns();
+      (void)!send(attempt->fd, "knp", 3, 0);
+    }
+    if (now < next_scan) continue;
+    next_scan = now + 50000000;
+    for (unsigned i = 0; i < concurrency; i++) {
+      if (now - attempts[i].due < timeout_ns) continue;
+      failures++;
+      attempts[i].due = now;
+      (void)!send(attempts[i].fd, "knp", 3, 0);
+    }
+  }
+}
+
 static int ascending(const void *left, const void *right) {
   uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
   return a < b ? -1 : a > b;
 }
 
 static double percentile(double share) {
-  return connections ? times[(size_t)((double)(connections - 1) * share)] / 10.0 : 0;
+  return completed ? times[(size_t)((double)(completed - 1) * share)] / 10.0 : 0;
 }
 
 int main(int argc, char **argv) {
   static const struct option options[] = {
-      {"source", 1, 0, 's'}, {"destination", 1, 0, 'd'}, {"ports", 1, 0, 'p'},  {"concurrency", 1, 0, 'c'}, {"seconds", 1, 0, 't'},
-      {"rate", 1, 0, 'r'},   {"offset", 1, 0, 'o'},      {"timeout", 1, 0, 'w'}, {"udp", 0, 0, 'u'},         {0}};
+      {"source", 1, 0, 's'},  {"destination", 1, 0, 'd'}, {"ports", 1, 0, 'p'}, {"tuples", 1, 0, 'n'},
+      {"concurrency", 1, 0, 'c'}, {"seconds", 1, 0, 't'},     {"rate", 1, 0, 'r'},  {"offset", 1, 0, 'o'},
+      {"timeout", 1, 0, 'w'}, {"udp", 0, 0, 'u'},         {"keep", 0, 0, 'k'},  {0}};
   unsigned concurrency = 1;
   double seconds = 1, rate = 0;
   uint64_t offset = 0;
@@ -229,24 +274,27 @@ int main(int argc, char **argv) {
       case 'r': rate = atof(optarg); break;
       case 'o': offset = strtoull(optarg, 0, 10); break;
       case 'w': timeout_ns = atoll(optarg) * 1000000; break;
+      case 'n': tuples = strtoull(optarg, 0, 10); break;
       case 'u': udp = true; break;
+      case 'k': keep = true; break;
       default: return 2;
     }
   }
-  if (!sources.count || !destinations.count || !first_port || last_port < first_port || last_port > 65535 || !concurrency ||
-      concurrency > MAX_CONCURRENCY) {
-    fprintf(stderr, "usage: load --source A[,A] --destination A[,A] --ports FIRST-LAST [--concurrency N] [--seconds S]\n"
-                    "            [--rate PER_SECOND] [--offset N] [--timeout MS] [--udp]\n");
+  if (!sources.count || !destinations.count || !first_port || last_port < first_port || last_port > 65535 || !tuples || !concurrency ||
+      concurrency > MAX_CONCURRENCY || (keep && !udp)) {
+    fprintf(stderr, "usage: load --source A[,A] --destination A[,A] --ports FIRST-LAST [--tuples N] [--concurrency N]\n"
+                    "            [--seconds S] [--rate PER_SECOND] [--offset N] [--timeout MS] [--udp [--keep]]\n");
     return 2;
   }
   struct rlimit files = {1 << 16, 1 << 16};
   setrlimit(RLIMIT_NOFILE, &files);
   int64_t start = now_ns(), end = start + (int64_t)(seconds * 1e9);
-  if (concurrency == 1) run_one(offset, start, end, rate);
+  if (keep) run_kept(offset, concurrency, start, end);
+  else if (concurrency == 1) run_one(offset, start, end, rate);
   else run_many(offset, concurrency, start, end, rate);
   double took = (double)(now_ns() - start) / 1e9;
-  qsort(times, connections, sizeof *times, ascending);
-  printf("{\"connections\":%zu,\"failures\":%lu,\"seconds\":%.3f,\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f}\n", connections, failures,
+  qsort(times, completed, sizeof *times, ascending);
+  printf("{\"completed\":%zu,\"failures\":%lu,\"seconds\":%.3f,\"p50\":%.1f,\"p99\":%.1f,\"max\":%.1f}\n", completed, failures,
          took, percentile(0.5), percentile(0.99), percentile(1));
   return 0;
 }

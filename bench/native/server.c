@@ -22,14 +22,18 @@ static _Noreturn void fail(const char *what) {
   exit(3);
 }
 
+/* From the address that was asked: the machine has several. */
 static void echo(int fd) {
-  char data[2048];
+  char data[2048], control[256];
   struct sockaddr_in6 peer;
   for (;;) {
-    socklen_t size = sizeof peer;
-    ssize_t length = recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)&peer, &size);
+    struct iovec vector = {data, sizeof data};
+    struct msghdr message = {.msg_name = &peer, .msg_namelen = sizeof peer, .msg_iov = &vector, .msg_iovlen = 1,
+                             .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t length = recvmsg(fd, &message, 0);
     if (length < 0) return;
-    (void)!sendto(fd, data, (size_t)length, 0, (struct sockaddr *)&peer, size);
+    vector.iov_len = (size_t)length;
+    (void)!sendmsg(fd, &message, 0);
   }
 }
 
@@ -57,6 +61,7 @@ int main(int argc, char **argv) {
     if (fd < 0) fail("socket");
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (udp) setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&address, sizeof address)) fail("bind");
     if (!udp && listen(fd, 4096)) fail("listen");
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};

@@ -7,11 +7,15 @@ import { requireHost } from '../doctor.ts'
 import { loadPipeline } from '../evaluators.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
 import type { KeptConnection } from '../kept-connection.ts'
+import { KeptQueues } from '../kept-queues.ts'
 import { configJson, formatConfig } from '../output/config.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
+import { queueNumbers } from '../queue-range.ts'
+import type { OnFailure } from '../ruleset/text.ts'
 import { runFlags } from '../run-flags.ts'
 import { openSource } from '../sources/open.ts'
 import type { SourceHealth } from '../sources/source.ts'
+import { ServiceManager } from '../systemd.ts'
 
 export default class Run extends KnpCommand {
   static override summary = 'The firewall, in the foreground'
@@ -32,13 +36,25 @@ export default class Run extends KnpCommand {
   }
 
   async run(): Promise<void> {
+    const manager = ServiceManager.fromEnvironment()
+    const queues = new KeptQueues(manager)
+    try {
+      await this.enforce(manager, queues)
+    } catch (error) {
+      // A start that fails may fail again and again: until one succeeds nobody answers what waits.
+      if (!queues.isHeld) this.tell(() => queues.release())
+      throw error
+    }
+  }
+
+  private async enforce(manager: ServiceManager, queues: KeptQueues): Promise<void> {
     const { flags } = await this.parse(Run)
     const config = await loadConfig(flags)
     requireSources(config)
     if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
     // The room for what is new grows with a cluster's first list, by 100 MB, and is never given back.
     if (config.sources.some((source) => 'kubernetes' in source)) setFlagsFromString('--semi-space-growth-factor=1')
-    const { nodeName, onFailure, denyWith, queue, control: endpoint } = config
+    const { nodeName, onFailure, denyWith, queue, remember, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)
       process.once('SIGINT', resolve)
@@ -59,9 +75,11 @@ export default class Run extends KnpCommand {
       nodeName,
       onFailure,
       denyWith,
+      remember,
       queueNumber: queue.first,
       queueCount: queue.count,
       queueLength: queue.maxLength,
+      keptSockets: queues.take(queueNumbers(queue)),
       marks: marksOf(config),
       failsafe: failsafeOf(config),
       stateDir: config.stateDir,
@@ -71,6 +89,7 @@ export default class Run extends KnpCommand {
     let control: ControlServer | undefined
     try {
       control = await ControlServer.listen(endpoint.socket, controlMethods(firewall), groupId)
+      this.tell(() => queues.hold(firewall.queueSockets()))
       const status = firewall.status()
       if (this.jsonEnabled())
         process.stdout.write(`${JSON.stringify({ ...statusJson(status), schema: 'knp.run/v1', event: 'enforcing' })}\n`)
@@ -78,18 +97,24 @@ export default class Run extends KnpCommand {
       for (const note of status.sources.flatMap(({ notes }) => notes)) this.report('note', note)
       const warning = protectionWarning(status)
       if (warning) this.report('warning', warning)
+      this.tell(() => manager.ready())
       await Promise.race([stopAsked, firewall.failure])
     } finally {
+      this.tell(() => manager.stopping())
       await control?.close()
-      await firewall.stop()
+      await firewall.stop(queues.isHeld ? 'kept' : 'given back')
     }
-    this.report(
-      'stopped',
-      onFailure === 'closed'
-        ? 'stopped; the rules stay, and drop what needs a verdict until the next start (`knp ruleset remove` takes them down)'
-        : 'stopped; the rules are removed',
-    )
+    this.report('stopped', stoppedText(onFailure, queues.isHeld))
     this.exit(0)
+  }
+
+  /** What the service manager does not take makes this firewall no worse. */
+  private tell(tell: () => void): void {
+    try {
+      tell()
+    } catch (error) {
+      this.report('warning', `the service manager cannot be told: ${error instanceof Error ? error.message : error}`)
+    }
   }
 
   private warned: ReadonlySet<string> = new Set()
@@ -113,6 +138,15 @@ export default class Run extends KnpCommand {
     if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify({ schema: 'knp.run/v1', event, message })}\n`)
     else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
   }
+}
+
+function stoppedText(onFailure: OnFailure, isHeld: boolean): string {
+  const removal = '(`knp ruleset remove` takes them down)'
+  if (isHeld)
+    return `stopped; the rules stay ${removal}, and packets wait for a verdict until the next start, or until the service manager lets go of the queues`
+  return onFailure === 'closed'
+    ? `stopped; the rules stay, and drop what needs a verdict until the next start ${removal}`
+    : 'stopped; the rules are removed'
 }
 
 function controlMethods(firewall: Firewall): ControlMethods {

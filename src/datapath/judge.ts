@@ -30,7 +30,7 @@ export class PacketJudge {
     this.#stamp = stamp
   }
 
-  /** The answer that denies a packet with this mark: what every packet gets that cannot be judged. */
+  /** The answer that denies a packet with this mark, and teaches nothing: what every packet gets that cannot be judged. */
   denial(mark: number): number {
     return (mark & ~this.#marks.packetMask) | this.#marks.denied
   }
@@ -95,7 +95,7 @@ export class PacketJudge {
 
   #deny(mark: number): number {
     this.outcome = outcomes.DENIED
-    return this.denial(mark)
+    return this.denial(mark) | (this.#stamp << this.#marks.stampShift)
   }
 }
 

@@ -2,7 +2,9 @@
  * The bits of packet and connection marks that knp uses, as masks for nft and for the packet thread.
  *
  * A question (kernel to userspace) is QUEUED with how the packet lies in its connection; an answer (userspace to kernel)
- * is ALLOWED or DENIED with the stamp that the connection may get. Everything outside the mask is others', and kept.
+ * is ALLOWED or DENIED with the stamp of the generation that decided: the kernel learns from that of the one in force.
+ * Connections carry a stamp of their own: all valid ones the same, until everything has to be judged again. Everything outside
+ * the masks is others', and kept.
  */
 export interface MarkLayout {
   /** All bits of packet marks that are ours. */
@@ -31,7 +33,7 @@ export interface MarkLayout {
 export const NO_STAMP = 0
 /** Connections picked up midway, allowed in either orientation: every packet is judged. */
 export const PICKED_UP = 15
-/** Stamps of generations are 1 to LAST_STAMP, used in turn. */
+/** Stamps, of answers and of connections, are 1 to LAST_STAMP, used in turn. */
 export const LAST_STAMP = 14
 
 /**

@@ -25,7 +25,7 @@ export type ToPacketThread =
 
 /** From the packet thread. */
 export type FromPacketThread =
-  | { readonly type: 'bound'; readonly wakeFd: number }
+  | { readonly type: 'bound'; readonly wakeFd: number; readonly socketFd: number }
   | {
       readonly type: 'failed'
       readonly code: KnpError['code']
@@ -48,7 +48,8 @@ function run(
   const queue = openQueue(options)
   try {
     const judge = new PacketJudge(attachEngine(generation, kinds), stamp, marks)
-    port.postMessage({ type: 'bound', wakeFd: queue.wakeFd } satisfies FromPacketThread)
+    const { wakeFd, socketFd } = queue
+    port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
     for (let batch = 0; ; batch++) {
       const count = judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS)
       if (count === 0 || batch % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)

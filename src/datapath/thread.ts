@@ -9,6 +9,8 @@ import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packe
 export class PacketThread {
   /** The queue's number. */
   readonly queue: number
+  /** The queue's socket, for who keeps a duplicate of it. Not to be closed. */
+  readonly socketFd: number
   readonly counters: Counters
   readonly #worker: Worker
   readonly #wakeFd: number
@@ -31,22 +33,28 @@ export class PacketThread {
     )
     const worker = new Worker(entry, { workerData: { ...data, counters } satisfies PacketThreadData })
     const queue = data.queue.number
-    const wakeFd = await new Promise<number>((resolve, reject) => {
+    const { wakeFd, socketFd } = await new Promise<Extract<FromPacketThread, { type: 'bound' }>>((resolve, reject) => {
       const onExit = () => reject(endedError(queue))
       worker.once('error', reject)
       worker.once('exit', onExit)
       worker.once('message', (message: FromPacketThread) => {
-        if (message.type === 'bound') resolve(message.wakeFd)
+        if (message.type === 'bound') resolve(message)
         else if (message.type === 'failed') reject(asError(message))
         worker.removeListener('error', reject)
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, wakeFd, queue, counters)
+    return new PacketThread(worker, { wakeFd, socketFd }, queue, counters)
   }
 
-  private constructor(worker: Worker, wakeFd: number, queue: number, counters: Counters) {
+  private constructor(
+    worker: Worker,
+    { wakeFd, socketFd }: { readonly wakeFd: number; readonly socketFd: number },
+    queue: number,
+    counters: Counters,
+  ) {
     this.queue = queue
+    this.socketFd = socketFd
     this.counters = counters
     this.#worker = worker
     this.#wakeFd = wakeFd
@@ -82,7 +90,7 @@ export class PacketThread {
     this.#swaps.delete(generation.number)
   }
 
-  /** Gives the queue back; packets that wait in it are dropped. */
+  /** Gives the queue back; packets that wait in it are dropped, unless another process keeps its socket. */
   async stop(): Promise<void> {
     if (this.#isStopped) return
     this.release()

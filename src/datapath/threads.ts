@@ -60,12 +60,17 @@ export class PacketThreads {
     if (failed) throw failed.reason
   }
 
+  /** The sockets of the queues, by number. */
+  sockets(): ReadonlyMap<number, number> {
+    return new Map(this.#threads.map(({ queue, socketFd }) => [queue, socketFd]))
+  }
+
   /** What each has counted, in the order of the queues' numbers. */
   counters(): readonly { readonly queue: number; readonly counters: PacketCounters }[] {
     return this.#threads.map(({ queue, counters }) => ({ queue, counters: readCounters(counters) }))
   }
 
-  /** Gives the queues back; packets that wait in them are dropped. */
+  /** Gives the queues back; packets that wait in them are dropped, unless another process keeps the sockets. */
   async stop(): Promise<void> {
     await stopAll(this.#threads, this.#onExit)
   }

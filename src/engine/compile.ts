@@ -32,6 +32,8 @@ export interface CompiledPolicy {
   readonly engine: Engine
   /** The addresses whose traffic has to be decided on this machine. */
   readonly subjects: readonly Address[]
+  /** How `subjects` differ from those of the generation before. */
+  readonly subjectChange: SubjectChange
   /** How many objects there are: workloads of any state, and policies of any kind. */
   readonly known: { readonly workloads: number; readonly policies: number }
   /** How many workloads `subjects` belong to. */
@@ -45,6 +47,12 @@ export interface CompiledPolicy {
   /** What may be decided otherwise than in the generation before. */
   readonly affected: Affected
   readonly problems: readonly Problem[]
+}
+
+/** Addresses that became subjects, and that no longer are. */
+export interface SubjectChange {
+  readonly added: readonly Address[]
+  readonly removed: readonly Address[]
 }
 
 /** What of this machine's own traffic has to be decided. */
@@ -165,9 +173,10 @@ export class Compiler {
       ),
       // There may be very many, and not everybody asks.
       get subjects() {
-        subjects ??= protection.subjects()
+        subjects ??= protection.subjects.all()
         return subjects
       },
+      subjectChange: protection.subjects.takeChange(),
       known: this.#world.counts,
       protectedWorkloads: protection.count,
       selectedWorkloads: protection.selectedCount,
@@ -189,6 +198,8 @@ class Protection {
   readonly #bits: number[] = []
   readonly #selected = new Set<number>()
   readonly #protected = new Set<number>()
+  /** What is decided by address; this machine is by hook. */
+  readonly subjects = new Subjects()
 
   constructor(identities: IdentityIndex, tiers: readonly IncrementalTier[]) {
     this.#identities = identities
@@ -222,16 +233,6 @@ class Protection {
     for (const workload of this.#identities.membersOf(identity)) this.#check(workload)
   }
 
-  /** What is decided by address; this machine is by hook. */
-  subjects(): Address[] {
-    const { localHost, workloads } = this.#identities
-    const addresses: Address[] = []
-    for (const workload of this.#protected) {
-      if (workload !== localHost) addresses.push(...workloads[workload]!.addresses)
-    }
-    return addresses
-  }
-
   host(): HostProtection {
     const { localHost, workloads } = this.#identities
     const { namespace, name, forwards } = workloads[localHost]!
@@ -249,7 +250,9 @@ class Protection {
     const workload = this.#identities.workloads[index]
     const isSelected = workload !== undefined && this.#bitsOf(this.#identities.identityOf(index)) !== 0
     put(this.#selected, index, isSelected)
-    put(this.#protected, index, isSelected && this.#isDecidedHere(index, workload))
+    const isProtected = isSelected && this.#isDecidedHere(index, workload)
+    put(this.#protected, index, isProtected)
+    this.subjects.set(index, isProtected && index !== this.#identities.localHost ? workload.addresses : [])
   }
 
   #isDecidedHere(index: number, { addresses }: Workload): boolean {
@@ -262,6 +265,48 @@ class Protection {
 
   #bitsOf(identity: number): number {
     return this.#tiers.reduce((bits, tier) => bits | tier.selected(identity), 0)
+  }
+}
+
+/** The addresses of the protected workloads. Two may claim one address. */
+class Subjects {
+  readonly #ofWorkload = new Map<number, readonly Address[]>()
+  readonly #claims = new Map<string, { readonly address: Address; count: number }>()
+  /** Those whose claims changed, and whether they had any before. */
+  readonly #changed = new Map<string, { readonly address: Address; readonly wasSubject: boolean }>()
+
+  set(workload: number, addresses: readonly Address[]): void {
+    const former = this.#ofWorkload.get(workload)
+    if (former === addresses || (!former && addresses.length === 0)) return
+    for (const address of addresses) this.#claim(address, 1)
+    for (const address of former ?? []) this.#claim(address, -1)
+    if (addresses.length > 0) this.#ofWorkload.set(workload, addresses)
+    else this.#ofWorkload.delete(workload)
+  }
+
+  all(): Address[] {
+    return Array.from(this.#claims.values(), ({ address }) => address)
+  }
+
+  takeChange(): SubjectChange {
+    const added: Address[] = []
+    const removed: Address[] = []
+    for (const [key, { address, wasSubject }] of this.#changed) {
+      if (this.#claims.has(key) === wasSubject) continue
+      if (wasSubject) removed.push(address)
+      else added.push(address)
+    }
+    this.#changed.clear()
+    return { added, removed }
+  }
+
+  #claim(address: Address, change: 1 | -1): void {
+    const key = `${address.w0} ${address.w1} ${address.w2} ${address.w3}`
+    const claim = this.#claims.get(key)
+    if (!this.#changed.has(key)) this.#changed.set(key, { address, wasSubject: claim !== undefined })
+    if (!claim) this.#claims.set(key, { address, count: change })
+    else if (claim.count + change === 0) this.#claims.delete(key)
+    else claim.count += change
   }
 }
 

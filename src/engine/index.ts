@@ -10,7 +10,15 @@ export {
 export { OUTSIDE } from './address-map.ts'
 export { readAdminNetworkPolicy, readBaselineAdminNetworkPolicy } from './admin-network-policy.ts'
 export { readClusterNetworkPolicy } from './cluster-network-policy.ts'
-export { type Affected, attachEngine, type CompiledPolicy, Compiler, compile, type Generation } from './compile.ts'
+export {
+  type Affected,
+  attachEngine,
+  type CompiledPolicy,
+  Compiler,
+  compile,
+  type Generation,
+  type SubjectChange,
+} from './compile.ts'
 export { type DecidedBy, type Decision, explain, type Stage } from './decision.ts'
 export { coversName, type DomainName, ResolvedNames, readDomainName } from './domain-name.ts'
 export { type Endpoint, parseQuestion, type Question, QuestionError } from './endpoint.ts'

@@ -5,10 +5,16 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <string>
+#include <vector>
 
+#include "grace.h"
+#include "netfilter-socket.h"
 #include "netlink-monitor.h"
 #include "netlink.h"
 #include "queue.h"
+#include "system-error.h"
+#include "unix-datagram.h"
 
 namespace {
 
@@ -37,12 +43,36 @@ Napi::Value Wake(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), woken);
 }
 
+Napi::Value PortId(const Napi::CallbackInfo& info) {
+  const int fd = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+  return Napi::Number::New(info.Env(), knp::NetfilterSocket::PortIdOf(fd));
+}
+
+void SendDatagram(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsString() || !info[1].IsString() || !info[2].IsArray()) {
+    return knp::ThrowSystemError(env, "send", EINVAL);
+  }
+  const Napi::Array list = info[2].As<Napi::Array>();
+  std::vector<int> descriptors;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value fd = list.Get(i);
+    if (!fd.IsNumber()) return knp::ThrowSystemError(env, "send", EINVAL);
+    descriptors.push_back(fd.As<Napi::Number>().Int32Value());
+  }
+  const int error = knp::SendUnixDatagram(info[0].As<Napi::String>(), info[1].As<Napi::String>(), descriptors);
+  if (error != 0) knp::ThrowSystemError(env, "send", error);
+}
+
 // No state outside the objects: the addon can be loaded by any number of worker threads.
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queue", knp::Queue::Define(env));
   exports.Set("NetlinkSocket", knp::NetlinkSocket::Define(env));
   exports.Set("NetlinkMonitor", knp::NetlinkMonitor::Define(env));
+  exports.Set("awaitGracePeriod", Napi::Function::New(env, knp::GracePeriod::Await, "awaitGracePeriod"));
   exports.Set("wake", Napi::Function::New(env, Wake, "wake"));
+  exports.Set("portId", Napi::Function::New(env, PortId, "portId"));
+  exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram, "sendDatagram"));
   return exports;
 }
 

@@ -9,6 +9,10 @@ export interface NativeQueueOptions {
   readonly copyBytes: number
   readonly capacity: number
   readonly receiveBufferBytes: number
+  /** A socket that has bound the queue already; the addon closes it from now on. With `lastId`. */
+  readonly keptFd?: number
+  /** The id of the last packet that was queued. */
+  readonly lastId?: number
 }
 
 /** The addon's `Queue` (queue.h). */
@@ -18,6 +22,7 @@ export interface NativeQueue {
   readonly bytes: Uint8Array
   readonly marks: Int32Array
   readonly wakeFd: number
+  readonly socketFd: number
   receive(timeoutMs: number): number
   answer(count: number): void
   counters(): { readonly overflows: number; readonly answerErrors: number; readonly truncated: number }
@@ -28,7 +33,12 @@ export interface NativeQueue {
 export interface NativeNetlinkSocket {
   /** The kernel writes it into what it reports of this socket's changes. */
   readonly portId: number
+  /** Sends a request and blocks until its last reply has come: all of them. What has come before is thrown away. */
   request(message: Uint8Array, lastSequence: number, timeoutMs: number): Buffer
+  /** Sends a request whose replies are taken by {@link receive}. Not on a socket that also does {@link request}. */
+  send(message: Uint8Array): void
+  /** Blocks until a datagram comes, writes it to the front of `into`, and answers its length. ETIMEDOUT, EMSGSIZE. */
+  receive(into: Uint8Array, timeoutMs: number): number
   close(): void
 }
 
@@ -71,6 +81,12 @@ export interface Addon {
     receiveBufferBytes: number,
   ) => NativeNetlinkMonitor
   wake(fd: number): boolean
+  /** Waits for an RCU grace period off this thread: membarrier(2) MEMBARRIER_CMD_GLOBAL. Answers its errno, 0 for done. */
+  awaitGracePeriod(): Promise<number>
+  /** The netlink port of a descriptor; 0 when it is no netfilter socket of this network namespace. */
+  portId(fd: number): number
+  /** To a unix socket; a path that begins with `@` is an abstract name. */
+  sendDatagram(path: string, text: string, descriptors: readonly number[]): void
 }
 
 /** An error of the addon: a positive errno, its name, and what was being done. */

@@ -1,5 +1,5 @@
 import { constants, endianness } from 'node:os'
-import { type Address, isIPv4, MAPPED_WORD } from '../engine/address.ts'
+import { type Address, isIPv4, MAPPED_WORD, sameAddress } from '../engine/address.ts'
 import { loadAddon, type NativeNetlinkSocket } from './load.ts'
 import { Attributes, errnoIn, messagesIn, NetlinkError, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST } from './netlink.ts'
 
@@ -29,6 +29,17 @@ export interface LocalAddress {
   /** Of the subnet that it came with, as people write it: 24 in 10.0.0.1/24. */
   readonly prefixLength: number
   readonly interfaceIndex: number
+}
+
+/** Whether what is sent to an address comes to this machine: one of its own, or an IPv4 broadcast of its subnets. */
+export function isLocal(locals: readonly LocalAddress[], address: Address): boolean {
+  return locals.some((local) => {
+    if (sameAddress(local.address, address)) return true
+    const hostBits = 32 - local.prefixLength
+    if (!isIPv4(address) || !isIPv4(local.address) || hostBits < 2) return false
+    const hostMask = hostBits === 32 ? -1 : (1 << hostBits) - 1
+    return (local.address.w3 | hostMask) === address.w3
+  })
 }
 
 /** Lists local addresses, on a socket of its own. */

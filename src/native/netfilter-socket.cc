@@ -1,10 +1,31 @@
 #include "netfilter-socket.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
 namespace knp {
+
+namespace {
+
+template <typename T>
+bool ReadOption(int fd, int option, T* value) {
+  socklen_t length = sizeof *value;
+  return getsockopt(fd, SOL_SOCKET, option, value, &length) == 0 && length == sizeof *value;
+}
+
+uint32_t PortIdAt(int fd) {
+  sockaddr_nl address{};
+  socklen_t length = sizeof address;
+  return getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0 ? address.nl_pid : 0;
+}
+
+}  // namespace
 
 int NetfilterSocket::Open(int protocol) {
   descriptor_.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol));
@@ -19,6 +40,25 @@ int NetfilterSocket::Open(int protocol) {
   return 0;
 }
 
+int NetfilterSocket::Adopt(int fd) {
+  if (PortIdOf(fd) == 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return EINVAL;
+  descriptor_.Reset(fd);
+  return 0;
+}
+
+uint32_t NetfilterSocket::PortIdOf(int fd) {
+  int domain;
+  int protocol;
+  if (!ReadOption(fd, SO_DOMAIN, &domain) || domain != AF_NETLINK) return 0;
+  if (!ReadOption(fd, SO_PROTOCOL, &protocol) || protocol != NETLINK_NETFILTER) return 0;
+  Descriptor local;
+  local.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+  uint64_t here;
+  uint64_t there;
+  if (!ReadOption(local.get(), SO_NETNS_COOKIE, &here) || !ReadOption(fd, SO_NETNS_COOKIE, &there)) return 0;
+  return here == there ? PortIdAt(fd) : 0;
+}
+
 int NetfilterSocket::Join(uint32_t group) {
   return setsockopt(fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) == 0 ? 0 : errno;
 }
@@ -27,11 +67,7 @@ int NetfilterSocket::Leave(uint32_t group) {
   return setsockopt(fd(), SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof group) == 0 ? 0 : errno;
 }
 
-uint32_t NetfilterSocket::PortId() const {
-  sockaddr_nl address{};
-  socklen_t length = sizeof address;
-  return getsockname(fd(), reinterpret_cast<sockaddr*>(&address), &length) == 0 ? address.nl_pid : 0;
-}
+uint32_t NetfilterSocket::PortId() const { return PortIdAt(fd()); }
 
 void NetfilterSocket::RaiseSendBuffer(int bytes) { RaiseBuffer(SO_SNDBUFFORCE, SO_SNDBUF, bytes); }
 

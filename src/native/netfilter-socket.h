@@ -16,12 +16,19 @@ class NetfilterSocket {
  public:
   /** Returns 0, or an errno. */
   int Open(int protocol = NETLINK_NETFILTER);
+  /**
+   * Takes a socket that another process has opened, and closes it from now on. Returns 0, or EINVAL when the descriptor is
+   * no netfilter socket of this network namespace; then it is left as it is.
+   */
+  int Adopt(int fd);
   /** Receives what the kernel tells this multicast group from now on. Returns 0, or an errno. */
   int Join(uint32_t group);
   /** What has come already stays to be received. Returns 0, or an errno. */
   int Leave(uint32_t group);
   /** The address that the kernel knows the socket by, and writes into what it reports of its requests; 0 for none. */
   uint32_t PortId() const;
+  /** That of any descriptor; 0 when it is no netfilter socket, or one of another network namespace. */
+  static uint32_t PortIdOf(int fd);
   void Close() { descriptor_.Reset(); }
   bool IsOpen() const { return descriptor_.IsOpen(); }
   int fd() const { return descriptor_.get(); }

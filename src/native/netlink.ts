@@ -14,10 +14,12 @@ const NLM_F_ACK_TLVS = 0x200
 const NLMSG_ERROR = 2
 const NLMSG_DONE = 3
 const NLMSGERR_ATTR_MSG = 1
-const HEADER_BYTES = 16
-const ATTRIBUTE_HEADER_BYTES = 4
-const NLA_F_NESTED = 0x8000
-const NLA_TYPE_MASK = 0x3fff
+/** struct nlmsghdr. */
+export const HEADER_BYTES = 16
+/** struct nlattr. */
+export const ATTRIBUTE_HEADER_BYTES = 4
+export const NLA_F_NESTED = 0x8000
+export const NLA_TYPE_MASK = 0x3fff
 /** The largest payload an attribute can have, its length being a u16. */
 export const MAX_ATTRIBUTE_BYTES = 0xffff - ATTRIBUTE_HEADER_BYTES
 
@@ -27,13 +29,17 @@ export const NFNL_SUBSYS_QUEUE = 3
 export const NFNL_SUBSYS_NFTABLES = 10
 const NFNL_MSG_BATCH_BEGIN = 0x10
 const NFNL_MSG_BATCH_END = 0x11
-const GENERIC_HEADER_BYTES = 4
+/** struct nfgenmsg. */
+export const GENERIC_HEADER_BYTES = 4
 
 /** How many messages go in one {@link Netlink.submit}, so that the socket can hold an error for each of them. */
 export const MAX_SUBMITTED = 1000
 
 const TIMEOUT_MS = 10_000
-const MAX_DUMP_ATTEMPTS = 10
+/** How often a listing that is interrupted is made again. */
+export const MAX_DUMP_ATTEMPTS = 10
+/** The kernel makes its datagrams as large as what they were received into, up to 32 KiB. */
+const LISTING_PART_BYTES = 1 << 15
 const littleEndian = endianness() === 'LE'
 
 /** One nfnetlink message to the kernel, without its sequence number. */
@@ -121,6 +127,12 @@ export class AttributeWriter {
   u32(type: number, value: number): this {
     const at = this.#begin(type, 4)
     this.#view.setUint32(at, value)
+    return this
+  }
+
+  u64(type: number, value: number): this {
+    const at = this.#begin(type, 8)
+    this.#view.setBigUint64(at, BigInt(value))
     return this
   }
 
@@ -399,6 +411,21 @@ export function decodeReplies(bytes: Uint8Array, firstSequence: number): Replies
   return { messages, failures, interrupted }
 }
 
+/** A listing that is under way, taken part by part. It has a socket of its own: other requests may go on meanwhile. */
+export interface Listing {
+  /**
+   * The next whole messages, of one datagram; `undefined` at the end. The kernel makes a part when it is asked for it, and
+   * the bytes are overwritten by the next one.
+   *
+   * @throws NetlinkError, ENOENT for instance. The listing has then ended.
+   */
+  nextPart(): Uint8Array | undefined
+  /** Whether what is listed changed meanwhile, as far as it was listed: the parts may be of two states. */
+  readonly isInterrupted: boolean
+  /** Ends it, wherever it stands. May be called again. */
+  close(): void
+}
+
 /** A netfilter socket of this network namespace. All calls block until the kernel has answered. */
 export interface Netlink {
   /** What the kernel writes into its reports of changes made here. */
@@ -429,6 +456,12 @@ export interface Netlink {
    * @throws NetlinkError, ENOENT for instance; EINTR when it kept changing.
    */
   dump(message: NetlinkMessage): readonly NetlinkReply[]
+  /**
+   * Begins to list what the message asks for, part by part.
+   *
+   * @throws NetlinkError when the kernel does not even read it; a SystemError when it gives no socket.
+   */
+  startDump(message: NetlinkMessage): Listing
   /** May be called again. */
   close(): void
 }
@@ -442,6 +475,7 @@ export function openNetlink(): Netlink {
   const { NetlinkSocket } = loadAddon()
   const socket: NativeNetlinkSocket = new NetlinkSocket()
   let nextSequence = 1
+  let isClosed = false
 
   // Numbers are not used again for as long as a late reply could be about.
   function take(count: number): number {
@@ -498,11 +532,126 @@ export function openNetlink(): Netlink {
         if (replies.failures.length > 0) throw new NetlinkError('dump', replies.failures)
         if (!replies.interrupted) return replies.messages
       }
-      throw new NetlinkError('dump', [{ index: -1, errno: constants.errno.EINTR, explanation: 'it kept changing' }])
+      throw neverAtRest()
     },
 
-    close: () => socket.close(),
+    startDump(message) {
+      if (isClosed) throw wholeError(constants.errno.EBADF, 'the socket is closed')
+      const first = take(1)
+      const listing = { ...message, flags: message.flags | NLM_F_DUMP }
+      return new KernelListing(new NetlinkSocket(), encodeMessages([listing], first, false), first)
+    },
+
+    close() {
+      isClosed = true
+      socket.close()
+    },
   }
+}
+
+/** The error of a listing whose every attempt was interrupted. */
+export function neverAtRest(): NetlinkError {
+  return wholeError(constants.errno.EINTR, 'it kept changing')
+}
+
+function wholeError(errno: number, explanation: string): NetlinkError {
+  return new NetlinkError('dump', [{ index: -1, errno, explanation }])
+}
+
+class KernelListing implements Listing {
+  isInterrupted = false
+  readonly #socket: NativeNetlinkSocket
+  readonly #sequence: number
+  readonly #bytes = new Uint8Array(LISTING_PART_BYTES)
+  #hasEnded = false
+
+  constructor(socket: NativeNetlinkSocket, request: Uint8Array, sequence: number) {
+    this.#socket = socket
+    this.#sequence = sequence
+    this.#orRefuse(() => socket.send(request))
+  }
+
+  nextPart(): Uint8Array | undefined {
+    while (!this.#hasEnded) {
+      const length = this.#orRefuse(() => this.#socket.receive(this.#bytes, TIMEOUT_MS))
+      const end = this.#scan(length)
+      if (end > 0) return this.#bytes.subarray(0, end)
+    }
+    return undefined
+  }
+
+  close(): void {
+    this.#hasEnded = true
+    this.#socket.close()
+  }
+
+  /** Looks for the end of the listing in a part, and answers how many bytes of messages come before it. */
+  #scan(length: number): number {
+    const part = scanListing(this.#bytes.subarray(0, length), this.#sequence)
+    this.isInterrupted ||= part.isInterrupted
+    if (part.failures.length > 0) {
+      this.close()
+      throw new NetlinkError('dump', part.failures)
+    }
+    if (part.isLast) this.close()
+    return part.messageBytes
+  }
+
+  /** An error of a call ends the listing. */
+  #orRefuse<T>(call: () => T): T {
+    try {
+      return call()
+    } catch (error) {
+      this.close()
+      if (!isSystemError(error) || error.code === 'EBADF') throw error
+      throw wholeError(error.errno, error.message)
+    }
+  }
+}
+
+/** What one datagram of a listing is. */
+export interface ListingPart {
+  /** How many of its bytes are messages, from the first on. */
+  readonly messageBytes: number
+  readonly isLast: boolean
+  readonly isInterrupted: boolean
+  readonly failures: readonly NetlinkFailure[]
+}
+
+/**
+ * Reads what a datagram of a listing says about the listing.
+ *
+ * @param sequence of the request
+ * @throws RangeError at a message that does not fit into the bytes.
+ */
+export function scanListing(bytes: Uint8Array, sequence: number): ListingPart {
+  let isInterrupted = false
+  for (let at = 0; at + HEADER_BYTES <= bytes.length; ) {
+    const length = messageLengthAt(bytes, at)
+    const type = readHostU16(bytes, at + 4)
+    // Of another request.
+    if (readHostU32(bytes, at + 8) !== sequence) return { messageBytes: at, isLast: false, isInterrupted, failures: [] }
+    isInterrupted ||= (readHostU16(bytes, at + 6) & NLM_F_DUMP_INTR) !== 0
+    if (type === NLMSG_DONE || type === NLMSG_ERROR) {
+      const { failures } = decodeReplies(bytes.subarray(at, at + length), sequence)
+      return { messageBytes: at, isLast: true, isInterrupted, failures }
+    }
+    at += align(length)
+  }
+  return { messageBytes: bytes.length, isLast: false, isInterrupted, failures: [] }
+}
+
+/**
+ * How long the message at this byte is, its header included.
+ *
+ * @throws RangeError when it does not fit into the bytes.
+ */
+export function messageLengthAt(bytes: Uint8Array, at: number): number {
+  const length = at + HEADER_BYTES <= bytes.length ? readHostU32(bytes, at) : 0
+  if (length < HEADER_BYTES || at + length > bytes.length) {
+    throw new RangeError(`message at byte ${at} claims ${length} of ${bytes.length - at} bytes`)
+  }
+  return length
 }
 
 function messageBytes(message: NetlinkMessage): number {
@@ -540,7 +689,20 @@ function errnoName(errno: number): string {
   return getSystemErrorMap().get(-errno)?.[0] ?? `errno ${errno}`
 }
 
-function align(length: number): number {
+/** A u16 in this machine's byte order. */
+export function readHostU16(bytes: Uint8Array, at: number): number {
+  return littleEndian ? bytes[at]! | (bytes[at + 1]! << 8) : (bytes[at]! << 8) | bytes[at + 1]!
+}
+
+/** A u32 in this machine's byte order. */
+export function readHostU32(bytes: Uint8Array, at: number): number {
+  const first = readHostU16(bytes, at)
+  const second = readHostU16(bytes, at + 2)
+  return (littleEndian ? (second << 16) | first : (first << 16) | second) >>> 0
+}
+
+/** Where what follows something of this length begins. */
+export function align(length: number): number {
   return (length + 3) & ~3
 }
 

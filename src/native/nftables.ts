@@ -34,10 +34,16 @@ const NFTA_LIST_ELEM = 1
 const NFTA_EXPR_NAME = 1
 const NFTA_EXPR_DATA = 2
 const NFTA_DATA_VALUE = 1
+const NFTA_DATA_VERDICT = 2
+const NFTA_VERDICT_CODE = 1
+const NFTA_VERDICT_CHAIN = 2
+const NFT_JUMP = -3
 const NFTA_RULE_TABLE = 1
 const NFTA_RULE_CHAIN = 2
 const NFTA_RULE_EXPRESSIONS = 4
 const NFTA_SET_ELEM_KEY = 1
+const NFTA_SET_ELEM_DATA = 2
+const NFTA_SET_ELEM_TIMEOUT = 4
 const NFTA_SET_ELEM_LIST_TABLE = 1
 const NFTA_SET_ELEM_LIST_SET = 2
 const NFTA_SET_ELEM_LIST_ELEMENTS = 3
@@ -202,6 +208,31 @@ export class Batch {
     return this.#changeElements(`add elements to ${set}`, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, keys)
   }
 
+  /** Adds elements, each named once, that go by themselves after a time; the time of those already in it begins anew. */
+  addFleeting(set: string, keys: readonly Uint8Array[], timeoutMs: number): this {
+    const step = `add elements to ${set}`
+    const add = () => this.#changeElements(step, NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, keys, timeoutMs)
+    // Before kernel 6.13 adding leaves the time of one that is there; deleting one that is not there, or twice, is an error.
+    add()
+    this.deleteElements(set, keys)
+    return add()
+  }
+
+  /** Adds an element to a map of verdicts: `key : jump chain`. EEXIST when it is there with another verdict. */
+  addJump(map: string, key: Uint8Array, chain: string): this {
+    const attributes = new AttributeWriter()
+      .string(NFTA_SET_ELEM_LIST_TABLE, this.table)
+      .string(NFTA_SET_ELEM_LIST_SET, map)
+    const list = attributes.openNest(NFTA_SET_ELEM_LIST_ELEMENTS)
+    const element = attributes.openNest(NFTA_LIST_ELEM)
+    putData(attributes, NFTA_SET_ELEM_KEY, key)
+    const data = attributes.openNest(NFTA_SET_ELEM_DATA)
+    const verdict = attributes.openNest(NFTA_DATA_VERDICT)
+    attributes.u32(NFTA_VERDICT_CODE, NFT_JUMP >>> 0).string(NFTA_VERDICT_CHAIN, chain)
+    attributes.closeNest(verdict).closeNest(data).closeNest(element).closeNest(list)
+    return this.#add(`add jump to ${chain} to ${map}`, NFT_MSG_NEWSETELEM, NLM_F_CREATE, attributes)
+  }
+
   /** Removes elements. ENOENT when one is not in the set. */
   deleteElements(set: string, keys: Iterable<Uint8Array>): this {
     return this.#changeElements(`delete elements of ${set}`, NFT_MSG_DELSETELEM, 0, set, keys)
@@ -215,7 +246,14 @@ export class Batch {
     return this.#add(`flush set ${set}`, NFT_MSG_DELSETELEM, 0, attributes)
   }
 
-  #changeElements(step: string, message: number, flags: number, set: string, keys: Iterable<Uint8Array>): this {
+  #changeElements(
+    step: string,
+    message: number,
+    flags: number,
+    set: string,
+    keys: Iterable<Uint8Array>,
+    timeoutMs?: number,
+  ): this {
     let attributes: AttributeWriter | undefined
     let list = 0
     const finishMessage = () => {
@@ -232,6 +270,7 @@ export class Batch {
       }
       const element = attributes.openNest(NFTA_LIST_ELEM)
       putData(attributes, NFTA_SET_ELEM_KEY, key)
+      if (timeoutMs !== undefined) attributes.u64(NFTA_SET_ELEM_TIMEOUT, timeoutMs)
       attributes.closeNest(element)
     }
     finishMessage()

@@ -27,8 +27,10 @@ enum Field { kFamily, kHook, kMark, kOffset, kLength, kOriginalLength, kInInterf
 constexpr size_t kOverheadBytes = 512;
 constexpr uint32_t kMaxCopyBytes = 0xffff - NLA_HDRLEN;
 constexpr size_t kMaxCapacity = 1 << 16;
-constexpr uint32_t kBindSequence = 1;
+constexpr uint32_t kConfigSequence = 1;
+constexpr uint32_t kRepeatSequence = 2;
 constexpr uint16_t kVerdictType = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT;
+constexpr uint16_t kBatchVerdictType = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH;
 constexpr uint16_t kConfigType = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG;
 constexpr uint16_t kPacketType = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET;
 
@@ -88,15 +90,20 @@ void Queue::Open(const Napi::CallbackInfo& info) {
   Allocate(env, info.This().As<Napi::Object>());
   if (env.IsExceptionPending()) return;
 
-  int error = socket_.Open();
-  if (error != 0) return ThrowSystemError(env, "socket", error);
+  const Napi::Value kept = options.Get("keptFd");
+  const bool isKept = kept.IsNumber();
+  int error = isKept ? socket_.Adopt(kept.As<Napi::Number>().Int32Value()) : socket_.Open();
+  if (error != 0) return ThrowSystemError(env, isKept ? "adopt" : "socket", error);
   socket_.RaiseReceiveBuffer(static_cast<int>(receiveBufferBytes));
   socket_.RaiseSendBuffer(static_cast<int>(capacity_ * sizeof(Answer) * 2 + 65536));
-  error = Bind(static_cast<uint16_t>(number), maxLength);
+  error = isKept ? TakeOver(static_cast<uint16_t>(number), maxLength, Number(options, "lastId"))
+                 : Bind(static_cast<uint16_t>(number), maxLength);
   if (error != 0) {
     socket_.Close();
-    ThrowSystemError(env, "bind", error);
+    return ThrowSystemError(env, isKept ? "take over" : "bind", error);
   }
+  info.This().As<Napi::Object>().DefineProperty(
+      Napi::PropertyDescriptor::Value("socketFd", Napi::Number::New(env, socket_.fd()), napi_enumerable));
 }
 
 void Queue::Allocate(Napi::Env env, Napi::Object self) {
@@ -140,13 +147,11 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
   answers_.assign(capacity_, answer);
 }
 
-int Queue::Bind(uint16_t number, uint32_t maxLength) {
+int Queue::Configure(uint16_t number, uint32_t maxLength, Command command) {
   // All in one message: a queue that is bound and has no copy mode yet drops what arrives.
   struct {
     nlmsghdr header;
     nfgenmsg family;
-    nlattr commandAttribute;
-    nfqnl_msg_config_cmd command;
     nlattr paramsAttribute;
     nfqnl_msg_config_params params;
     uint8_t paramsPadding[NLA_ALIGN(sizeof(nfqnl_msg_config_params)) - sizeof(nfqnl_msg_config_params)];
@@ -156,15 +161,17 @@ int Queue::Bind(uint16_t number, uint32_t maxLength) {
     uint32_t mask;
     nlattr flagsAttribute;
     uint32_t flags;
+    // At the end, where it can be left out.
+    nlattr commandAttribute;
+    nfqnl_msg_config_cmd command;
   } request{};
-  static_assert(sizeof request == 16 + 4 + 8 + 12 + 8 + 8 + 8, "the layout of a config message has no padding");
+  static_assert(sizeof request == 16 + 4 + 12 + 8 + 8 + 8 + 8, "the layout of a config message has no padding");
   request.header.nlmsg_len = sizeof request;
+  if (command == Command::kNone) request.header.nlmsg_len -= sizeof request.commandAttribute + sizeof request.command;
   request.header.nlmsg_type = kConfigType;
   request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-  request.header.nlmsg_seq = kBindSequence;
+  request.header.nlmsg_seq = kConfigSequence;
   request.family.res_id = htons(number);
-  request.commandAttribute = {NLA_HDRLEN + sizeof request.command, NFQA_CFG_CMD};
-  request.command.command = NFQNL_CFG_CMD_BIND;
   request.paramsAttribute = {NLA_HDRLEN + sizeof request.params, NFQA_CFG_PARAMS};
   request.params.copy_range = htonl(copyBytes_);
   request.params.copy_mode = NFQNL_COPY_PACKET;
@@ -174,9 +181,15 @@ int Queue::Bind(uint16_t number, uint32_t maxLength) {
   request.mask = htonl(NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_GSO);
   request.flagsAttribute = {NLA_HDRLEN + sizeof request.flags, NFQA_CFG_FLAGS};
   request.flags = request.mask;
+  request.commandAttribute = {NLA_HDRLEN + sizeof request.command, NFQA_CFG_CMD};
+  request.command.command = NFQNL_CFG_CMD_BIND;
 
   for (Answer& answer : answers_) answer.family.res_id = htons(number);
-  const int unsent = socket_.Send(&request, sizeof request);
+  return socket_.Send(&request, request.header.nlmsg_len);
+}
+
+int Queue::Bind(uint16_t number, uint32_t maxLength) {
+  const int unsent = Configure(number, maxLength, Command::kBind);
   if (unsent != 0) return unsent;
 
   // Packets can come before the acknowledgement: they are kept and handed out by the first receive().
@@ -195,6 +208,55 @@ int Queue::Bind(uint16_t number, uint32_t maxLength) {
     if (error >= 0) return error;
   }
   return EOVERFLOW;
+}
+
+int Queue::TakeOver(uint16_t number, uint32_t maxLength, uint32_t lastId) {
+  // Packets come in the order of their ids. What the former process has received and not answered is in the queue still,
+  // and nobody is told of it again: all before the first packet that can still be received or, where there is none, up to
+  // `lastId`.
+  for (;;) {
+    const ssize_t length = recv(socket_.fd(), Slot(0), slotBytes_, MSG_DONTWAIT | MSG_PEEK);
+    if (length < 0) {
+      if (errno == EINTR) continue;
+      if (errno == ENOBUFS) {
+        overflows_++;
+        continue;
+      }
+      if (errno != EAGAIN) return errno;
+      break;
+    }
+    Parse(Slot(0), static_cast<size_t>(length));
+    if (rows_ > 0) {
+      rows_ = 0;
+      lastId = ntohl(answers_[0].verdict.id) - 1;
+      break;
+    }
+    // Told to the former process.
+    recv(socket_.fd(), Slot(0), slotBytes_, MSG_DONTWAIT);
+  }
+  answerErrors_ = 0;
+
+  const int unsent = Configure(number, maxLength, Command::kNone);
+  if (unsent != 0) return unsent;
+
+  struct {
+    nlmsghdr header;
+    nfgenmsg family;
+    nlattr verdictAttribute;
+    nfqnl_msg_verdict_hdr verdict;
+  } request{};
+  static_assert(sizeof request == 16 + 4 + 12, "the layout of a verdict message has no padding");
+  request.header.nlmsg_len = sizeof request;
+  request.header.nlmsg_type = kBatchVerdictType;
+  request.header.nlmsg_flags = NLM_F_REQUEST;
+  request.header.nlmsg_seq = kRepeatSequence;
+  request.family.res_id = htons(number);
+  request.verdictAttribute = {NLA_HDRLEN + sizeof request.verdict, NFQA_VERDICT_HDR};
+  // They meet the divert rule once more, which queues them behind all others under new ids. Without a mark each keeps its
+  // own.
+  request.verdict.verdict = htonl(NF_REPEAT);
+  request.verdict.id = htonl(lastId);
+  return socket_.Send(&request, sizeof request);
 }
 
 Napi::Value Queue::Receive(const Napi::CallbackInfo& info) {
@@ -257,7 +319,9 @@ int Queue::ReceiveBatch() {
     }
     for (int i = 0; i < count; i++) {
       if ((headers_[i].msg_hdr.msg_flags & MSG_TRUNC) != 0) truncated_++;
-      Parse(Slot(static_cast<size_t>(i)), headers_[i].msg_len);
+      const int refused = Parse(Slot(static_cast<size_t>(i)), headers_[i].msg_len);
+      // Of the settings of a queue that was taken over.
+      if (refused > 0) return refused;
     }
     return 0;
   }
@@ -275,8 +339,10 @@ int Queue::Parse(uint8_t* datagram, size_t length) {
       if (rows_ < capacity_ && ParsePacket(datagram, bytes)) rows_++;
     } else if (header.nlmsg_type == NLMSG_ERROR && bytes >= NLMSG_LENGTH(sizeof(int32_t))) {
       const int error = -Load<int32_t>(datagram + NLMSG_HDRLEN);
-      if (header.nlmsg_seq == kBindSequence) {
+      if (header.nlmsg_seq == kConfigSequence) {
         acknowledged = error;
+      } else if (header.nlmsg_seq == kRepeatSequence && error == ENOENT) {
+        // Nothing was left without an answer.
       } else if (error != 0) {
         answerErrors_++;
       }
@@ -379,7 +445,7 @@ Napi::Value Queue::Counters(const Napi::CallbackInfo& info) {
 }
 
 void Queue::Close(const Napi::CallbackInfo&) {
-  // The kernel unbinds the queue of a closed socket and drops what waits in it.
+  // When nobody else has the socket open, the kernel unbinds its queue and drops what waits in it.
   socket_.Close();
   event_.Reset();
   rows_ = 0;

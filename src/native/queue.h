@@ -37,11 +37,19 @@ class Queue : public Napi::ObjectWrap<Queue> {
   void Open(const Napi::CallbackInfo& info);
   void Allocate(Napi::Env env, Napi::Object self);
   int Bind(uint16_t number, uint32_t maxLength);
+  /**
+   * Goes on with a queue that the socket has bound already. `lastId` is the id of a packet that was queued before, or 0.
+   * Returns 0, or an errno.
+   */
+  int TakeOver(uint16_t number, uint32_t maxLength, uint32_t lastId);
+  enum class Command { kBind, kNone };
+  /** Asks for all settings of the queue, in one message; the kernel acknowledges it. Returns 0, or an errno. */
+  int Configure(uint16_t number, uint32_t maxLength, Command command);
   /** Waits until a packet or a wake is there. Returns 0, or an errno. */
   int Wait(int timeoutMs, bool* readable);
   /** Fills the rows from what is waiting. Returns 0, or an errno. */
   int ReceiveBatch();
-  /** Returns the errno of the acknowledgement of `bind`, or -1 when the datagram holds none. */
+  /** Returns the errno of the acknowledgement of the settings, or -1 when the datagram holds none. */
   int Parse(uint8_t* datagram, size_t length);
   bool ParsePacket(uint8_t* message, size_t length);
   /** Sends answers, trying again while the kernel is short of memory. */

@@ -1,6 +1,7 @@
+import { closeSync } from 'node:fs'
 import { KnpError } from '../errors.ts'
 import { type Addon, isSystemError, loadAddon, type SystemError } from './load.ts'
-import { findPortOwner } from './port-owner.ts'
+import { findPortOwner, type PortOwner } from './port-owner.ts'
 import { readQueueStatistics } from './queue-statistics.ts'
 
 /** How many int32 values a row of {@link PacketQueue.packets} has; the FIELD_ constants are their places in it. */
@@ -63,8 +64,17 @@ export interface PacketQueue {
    */
   answer(count: number): void
   counters(): QueueCounters
-  /** Gives the queue back. Packets that wait in it are dropped by the kernel. May be called again. */
+  /**
+   * Gives the queue back. Packets that wait in it are dropped by the kernel, unless another process has its socket too: then
+   * they go on waiting. May be called again.
+   */
   close(): void
+}
+
+/** A queue in the kernel. */
+export interface BoundQueue extends PacketQueue {
+  /** Its socket. Whoever has a duplicate of it keeps the queue bound. Not to be closed. */
+  readonly socketFd: number
 }
 
 /** How {@link openQueue} binds a queue. */
@@ -79,19 +89,26 @@ export interface QueueOptions {
   readonly capacity: number
   /** Room in the socket; 0 leaves the system's default. */
   readonly receiveBufferBytes: number
+  /**
+   * The socket by which a former process had bound the queue: the queue is taken over with all that waits in it. One that
+   * has not bound this queue here is closed.
+   */
+  readonly keptFd?: number
 }
 
 /**
  * Binds a queue of this network namespace: packets are copied, kept whole (GSO), and go on unanswered when the queue or
- * the socket is full (fail-open).
+ * the socket is full (fail-open). Or takes it over: then `socketFd` is `keptFd`, and every packet that waits in the queue
+ * is handed out, those too that the former process had received and not answered.
  *
  * @throws KnpError QUEUE_TAKEN when another socket has it, PERMISSION without CAP_NET_ADMIN, UNSUPPORTED_HOST when the
  *   kernel has no nfnetlink_queue, NATIVE_MISSING. A SystemError for what is none of these.
  */
-export function openQueue(options: QueueOptions): PacketQueue {
+export function openQueue({ keptFd, ...options }: QueueOptions): BoundQueue {
   const addon: Addon = loadAddon()
+  const kept = keptFd === undefined ? undefined : findKept(addon, options.number, keptFd)
   try {
-    return new addon.Queue(options)
+    return new addon.Queue({ ...options, ...kept })
   } catch (error) {
     if (!isSystemError(error) || error.operation === 'options') throw error
     throw explainOpenError(options.number, error)
@@ -105,6 +122,15 @@ export function openQueue(options: QueueOptions): PacketQueue {
  */
 export function wakeQueue(wakeFd: number): boolean {
   return loadAddon().wake(wakeFd)
+}
+
+/** Whether a socket has bound a queue is seen in the kernel's list only: by its port. */
+function findKept(addon: Addon, number: number, fd: number): { keptFd: number; lastId: number } | undefined {
+  const portId = addon.portId(fd)
+  const queue = readQueueStatistics()?.find((entry) => entry.queue === number)
+  if (portId !== 0 && queue?.portId === portId) return { keptFd: fd, lastId: queue.idSequence }
+  closeSync(fd)
+  return undefined
 }
 
 function explainOpenError(queue: number, error: SystemError): Error {
@@ -138,8 +164,15 @@ function explainRefusal(queue: number, error: SystemError): KnpError {
   const owner = findPortOwner(holder.portId)
   const who = owner === undefined ? '' : `, ${owner.name} (pid ${owner.pid})`
   return new KnpError('QUEUE_TAKEN', `queue ${queue}: already bound by netlink port ${holder.portId}${who}`, {
-    hint:
-      owner === undefined ? 'choose another queue number' : `stop process ${owner.pid} or choose another queue number`,
+    hint: refusalHint(owner),
     cause: error,
   })
+}
+
+function refusalHint(owner: PortOwner | undefined): string {
+  if (owner === undefined) return 'choose another queue number'
+  // It keeps sockets for services that are to start again.
+  if (owner.name === 'systemd')
+    return 'stop the service it keeps it for (`systemctl stop knp`), or choose another queue number'
+  return `stop process ${owner.pid} or choose another queue number`
 }

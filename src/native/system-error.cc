@@ -8,7 +8,7 @@ namespace knp {
 
 namespace {
 
-// strerrorname_np needs glibc 2.32; these are the errors netlink and its sockets give.
+// strerrorname_np needs glibc 2.32; these are the errors that netlink and sockets give.
 const char* Name(int error) {
   switch (error) {
     case EPERM: return "EPERM";
@@ -33,6 +33,7 @@ const char* Name(int error) {
     case EADDRINUSE: return "EADDRINUSE";
     case ENOBUFS: return "ENOBUFS";
     case ETIMEDOUT: return "ETIMEDOUT";
+    case ECONNREFUSED: return "ECONNREFUSED";
     case EOVERFLOW: return "EOVERFLOW";
     default: return "UNKNOWN";
   }

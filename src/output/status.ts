@@ -1,3 +1,4 @@
+import { formatDuration } from '../duration.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
 import { describeQueues, formatQueues, type QueueRange } from '../queue-range.ts'
 import { printable } from './printable.ts'
@@ -40,6 +41,7 @@ export function formatStatus(status: FirewallStatus): string {
     ['no verdict', status.onFailure === 'closed' ? 'drop (closed)' : 'accept (open)'],
     ['queue', queueText(status)],
     ['divert rule', status.divertRule],
+    ['remembered', rememberedText(status)],
     [
       'packets',
       `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict${counters.limited > 0 ? `, ${counters.limited} dropped beyond a source's rate` : ''}`,
@@ -62,6 +64,16 @@ export function formatStatus(status: FirewallStatus): string {
   return printable(
     `${rows.map(([name, value]) => `${name.padEnd(width)}  ${value.replaceAll('\n', `\n${' '.repeat(width + 2)}`)}`).join('\n')}\n`,
   )
+}
+
+/** What the kernel does by itself. */
+function rememberedText({ remember, counters }: FirewallStatus): string {
+  const part = (verdict: string, count: number, ms: number) =>
+    ms === 0 ? `nothing ${verdict}` : `${count} connections ${verdict} (for ${formatDuration(ms)})`
+  return [
+    part('allowed', counters.rememberedAllowed, remember.allowedMs),
+    part('denied', counters.rememberedDenied, remember.deniedMs),
+  ].join(', ')
 }
 
 /** Healthy: it enforces, and what the sources say. */

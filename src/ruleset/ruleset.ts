@@ -1,7 +1,8 @@
+import { endianness } from 'node:os'
 import type { MarkLayout } from '../datapath/marks.ts'
-import { NO_STAMP, PICKED_UP } from '../datapath/marks.ts'
+import { NO_STAMP, nextStamp, PICKED_UP } from '../datapath/marks.ts'
 import { isIPv4 } from '../engine/address.ts'
-import { type Address, formatAddress, formatBlock } from '../engine/index.ts'
+import { type Address, formatAddress, formatBlock, type SubjectChange } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { isPickedUp, sweepMarks } from '../native/conntrack.ts'
 import { differences, type Fingerprint, readFingerprint } from '../native/fingerprint.ts'
@@ -24,10 +25,13 @@ import {
   type DenyWith,
   divertChains,
   type HostTraffic,
+  learnt,
   type OnFailure,
   objectsText,
+  type Remember,
   rulesText,
   sets,
+  stampChain,
   TABLE,
 } from './text.ts'
 
@@ -36,6 +40,7 @@ export interface RulesetConfig {
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
+  readonly remember: Remember
   /** The first NFQUEUE number, and how many there are. */
   readonly queue: number
   readonly queuesTotal: number
@@ -68,11 +73,29 @@ const MAX_INSTALLS = 5
 export interface Wanted {
   /** Addresses of the workloads whose traffic is queued. */
   readonly subjects: readonly Address[]
-  /** The stamp that connections get and must carry. */
-  readonly stamp: number
+  /** The stamp of the answers that the kernel may learn from. */
+  readonly answerStamp: number
   /** This machine's own traffic, where it is judged. */
   readonly host: HostTraffic | undefined
 }
+
+/** How a generation differs from the one before. */
+export interface Change {
+  /** How its subjects do; found out by comparing all where it is left out. */
+  readonly subjects?: SubjectChange
+  /** The ends of all flows that may be decided otherwise. */
+  readonly recheck: readonly Address[] | 'everything'
+}
+
+/** The kernel counts time in jiffies. */
+const TIMEOUT_MARGIN_MS = 100
+/** Above this many addresses all connections are judged again: finding out which of them are concerned would cost more. */
+const MAX_RECHECKED = 1000
+// linux/netfilter.h
+const NFPROTO_IPV4 = 2
+const NFPROTO_IPV6 = 10
+const ipv4Key = Uint8Array.of(NFPROTO_IPV4)
+const ipv6Key = Uint8Array.of(NFPROTO_IPV6)
 
 /** Packets that passed each named counter since the table was made. */
 export type RulesetCounters = Readonly<Record<(typeof counters)[number], number>>
@@ -86,11 +109,16 @@ export class Ruleset {
   #reference: Fingerprint | undefined
   /** Elements as the kernel has them; unknown before the first update. */
   #subjects = new Map<string, Address>()
-  #stamp: number | undefined
+  #answerStamp: number | undefined
+  /** What valid connections carry; `undefined` before the first install. */
+  #connectionStamp: number | undefined
+  /** Addresses being rechecked, and at which change they were named last. */
+  readonly #rechecks = new Map<string, { readonly address: Address; readonly change: number }>()
+  /** What of them the kernel has. */
+  #rechecked: ReadonlyMap<string, { readonly address: Address }> = new Map()
+  #changes = 0
   /** What the rules in the kernel judge of this machine's own traffic. */
   #host: HostTraffic | undefined
-  /** No connection carries this stamp but those that it was given to in this run. */
-  #sweptStamp: number | undefined
   #mechanism: QueueMechanism | undefined
 
   /** Throws KnpError NATIVE_MISSING. */
@@ -136,14 +164,45 @@ export class Ruleset {
   }
 
   /**
-   * Makes a generation the one in force: its subjects are queued, its stamp is given and honoured, in one transaction.
-   * Connections of all other generations are judged again at their next packet.
+   * Makes a generation the one in force, in one transaction: its subjects are queued, its answers learnt from. What the
+   * kernel remembers of the flows that it may decide otherwise does not count any more:
+   * - connections and tuples with an end among the addresses to be rechecked are judged by it, until {@link endRecheck};
+   * - or all connections are, each at its next packet.
    */
-  async update(wanted: Wanted): Promise<void> {
-    if (isSameHost(this.#host, wanted.host)) return this.#commitElements(batch(TABLE), wanted, 'unheard')
+  async update(wanted: Wanted, change: Change = { recheck: 'everything' }): Promise<void> {
+    this.#changes++
+    const isSame = isSameHost(this.#host, wanted.host)
+    if (isSame && change.recheck !== 'everything' && this.#recheckAlso(change.recheck)) {
+      const changes = this.#forgetTuples(batch(TABLE).flushSet(learnt.fresh), change.recheck)
+      return this.#commitElements(changes, wanted, change.subjects, 'unheard')
+    }
+    this.#invalidateConnections()
+    if (isSame) return this.#commitElements(this.#forgetting(batch(TABLE)), wanted, change.subjects, 'unheard')
     // The host's own traffic is in the rules, not in sets: the table is to be another one from now on.
     this.#reference = undefined
     await this.install(wanted)
+  }
+
+  /** What is being rechecked since this change or an earlier one. Throws nothing. */
+  get rechecks(): { readonly change: number; readonly addresses: readonly Address[] } {
+    return { change: this.#changes, addresses: Array.from(this.#rechecks.values(), ({ address }) => address) }
+  }
+
+  /** The valid stamp, in connection marks. */
+  get connectionStamp(): number {
+    return this.#connectionStamp ?? NO_STAMP
+  }
+
+  /**
+   * Ends the recheck of the addresses that no change named after the one given: connections and tuples that are still
+   * remembered of them are right.
+   */
+  endRecheck(upToChange: number): void {
+    for (const [text, { change }] of [...this.#rechecks]) if (change <= upToChange) this.#rechecks.delete(text)
+    const changes = this.#putRechecks(batch(TABLE))
+    if (changes.messages.length === 0) return
+    commit(this.#netlink, changes)
+    this.#rechecked = new Map(this.#rechecks)
   }
 
   /**
@@ -157,10 +216,13 @@ export class Ruleset {
     if (actual.size === 0) return ['table']
     const wrong = differences(this.#reference ?? new Map(), actual)
     if (wrong.length > 0) return wrong
-    const { stamped, current } = this.#stampKeys(this.#stamp ?? 0)
     const expected: [set: string, keys: readonly Uint8Array[]][] = [
-      [sets.stamped, stamped],
-      [sets.current, current],
+      [sets.stamped, [this.#stampedKey()]],
+      [sets.stamp, [ipv4Key, ipv6Key]],
+      [sets.current, this.#currentKeys(this.#answerStamp ?? NO_STAMP)],
+      [sets.rechecking, this.#recheckingKeys()],
+      [sets.recheck4, this.rechecks.addresses.filter(isIPv4).map(addressKey)],
+      [sets.recheck6, this.rechecks.addresses.filter(isIPv6).map(addressKey)],
     ]
     if (depth === 'withSubjects') {
       const subjects = [...this.#subjects.values()]
@@ -187,11 +249,14 @@ export class Ruleset {
   async #write(wanted: Wanted, hearing: Hearing): Promise<void> {
     const isNew = !this.#isPresent()
     try {
-      await this.#nft(objectsText())
+      if (this.#connectionStamp === undefined) this.#takeStamp()
+      await this.#nft(objectsText(this.#config.remember))
       this.#mechanism = this.#insertDivertRules()
-      this.#commitElements(this.#takeOver(), wanted, hearing)
+      this.#commitElements(this.#takeOver(), wanted, undefined, hearing)
       await this.#nft(rulesText({ ...this.#config, ...(wanted.host && { host: wanted.host }) }))
       this.#host = wanted.host
+      // Until now another version's rules may have asked, and otherwise than these do: what they had stamped is judged again.
+      if (!isNew && this.#reference === undefined) this.#clearStamp(this.connectionStamp)
       this.#removeStrangers()
       this.#markPickedUp()
     } catch (error) {
@@ -256,41 +321,116 @@ export class Ruleset {
    */
   #takeOver(): Batch {
     this.#subjects = new Map()
-    this.#stamp = undefined
+    this.#rechecked = new Map()
+    this.#answerStamp = undefined
     const changes = batch(TABLE)
     for (const set of Object.values(sets)) changes.flushSet(set)
-    return changes
+    return this.#forgetting(changes)
   }
 
-  #commitElements(changes: Batch, { subjects, stamp }: Wanted, hearing: Hearing): void {
-    const { marks } = this.#config
-    const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
-    const added = [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address)
-    const removed = [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address)
+  /** What an earlier run has stamped is not valid in this one. */
+  #takeStamp(): void {
+    const { connectionShift } = this.#config.marks
+    const [key] = this.#isPresent() ? listElements(this.#netlink, TABLE, sets.stamped) : []
+    this.#connectionStamp = key ? (readHostU32(key) >>> connectionShift) & 0x0f : NO_STAMP
+    this.#invalidateConnections()
+  }
+
+  /** The stamp becomes another one. A number is used again after 14 changes: no connection may still carry it from then. */
+  #invalidateConnections(): void {
+    const stamp = nextStamp(this.connectionStamp)
+    this.#clearStamp(stamp)
+    this.#connectionStamp = stamp
+    this.#rechecks.clear()
+  }
+
+  /**
+   * They cannot be found and removed: packets that come meanwhile change the sets, and a listing would miss some. But they go
+   * by themselves soon, so they do not count until then.
+   */
+  #forgetTuples(changes: Batch, addresses: readonly Address[]): Batch {
+    const { allowedMs, deniedMs } = this.#config.remember
+    const timeoutMs = Math.max(allowedMs, deniedMs)
+    if (timeoutMs === 0) return changes
+    // A change may name an address twice, and no element can be deleted twice.
+    const once = [...new Map(addresses.map((address) => [formatAddress(address), address])).values()]
+    return changes
+      .addFleeting(sets.changed4, once.filter(isIPv4).map(addressKey), timeoutMs + TIMEOUT_MARGIN_MS)
+      .addFleeting(sets.changed6, once.filter(isIPv6).map(addressKey), timeoutMs + TIMEOUT_MARGIN_MS)
+  }
+
+  /** Whether so many can be rechecked one by one. */
+  #recheckAlso(addresses: readonly Address[]): boolean {
+    for (const address of addresses) this.#rechecks.set(formatAddress(address), { address, change: this.#changes })
+    return this.#rechecks.size <= MAX_RECHECKED
+  }
+
+  /** Forgets all that was learnt, connections included. */
+  #forgetting(changes: Batch): Batch {
+    for (const set of [...Object.values(learnt), sets.changed4, sets.changed6]) changes.flushSet(set)
+    const chain = stampChain(this.connectionStamp)
+    return changes
+      .flushSet(sets.stamped)
+      .addElements(sets.stamped, [this.#stampedKey()])
+      .flushSet(sets.stamp)
+      .addJump(sets.stamp, ipv4Key, chain)
+      .addJump(sets.stamp, ipv6Key, chain)
+  }
+
+  #commitElements(changes: Batch, wanted: Wanted, change: SubjectChange | undefined, hearing: Hearing): void {
+    const { added, removed } = change ?? this.#compareSubjects(wanted.subjects)
     changes
       .deleteElements(sets.subjects4, removed.filter(isIPv4).map(addressKey))
       .deleteElements(sets.subjects6, removed.filter(isIPv6).map(addressKey))
       .addElements(sets.subjects4, added.filter(isIPv4).map(addressKey))
       .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
-    if (stamp !== this.#stamp) {
-      // A stamp is used again after 14 generations: no connection may still carry it from then.
-      const value = stamp << marks.connectionShift
-      if (stamp !== this.#sweptStamp)
-        sweepMarks(this.#netlink, { mask: marks.connectionMask, value, newValue: 0 }, 'both')
-      this.#sweptStamp = stamp
-      const keys = this.#stampKeys(stamp)
-      changes
-        .flushSet(sets.stamped)
-        .flushSet(sets.current)
-        .addElements(sets.stamped, keys.stamped)
-        .addElements(sets.current, keys.current)
-    }
+    if (wanted.answerStamp !== this.#answerStamp)
+      changes.flushSet(sets.current).addElements(sets.current, this.#currentKeys(wanted.answerStamp))
+    this.#putRechecks(changes)
     // How much of an earlier run's a take-over removes is not known.
     const isLarge = this.#reference === undefined || added.length + removed.length > LARGE_CHANGE_ELEMENTS
     if (isLarge && hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
     else commit(this.#netlink, changes)
-    this.#subjects = wanted
-    this.#stamp = stamp
+    for (const address of removed) this.#subjects.delete(formatAddress(address))
+    for (const address of added) this.#subjects.set(formatAddress(address), address)
+    this.#answerStamp = wanted.answerStamp
+    this.#rechecked = new Map(this.#rechecks)
+  }
+
+  #compareSubjects(subjects: readonly Address[]): SubjectChange {
+    const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
+    return {
+      added: [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address),
+      removed: [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address),
+    }
+  }
+
+  #putRechecks(changes: Batch): Batch {
+    const keysOf = (
+      rechecks: ReadonlyMap<string, { readonly address: Address }>,
+      others: ReadonlyMap<string, unknown>,
+    ) => [...rechecks].filter(([text]) => !others.has(text)).map(([, { address }]) => address)
+    const removed = keysOf(this.#rechecked, this.#rechecks)
+    const added = keysOf(this.#rechecks, this.#rechecked)
+    if (removed.length + added.length === 0) return changes
+    return changes
+      .deleteElements(sets.recheck4, removed.filter(isIPv4).map(addressKey))
+      .deleteElements(sets.recheck6, removed.filter(isIPv6).map(addressKey))
+      .addElements(sets.recheck4, added.filter(isIPv4).map(addressKey))
+      .addElements(sets.recheck6, added.filter(isIPv6).map(addressKey))
+      .flushSet(sets.rechecking)
+      .addElements(sets.rechecking, this.#recheckingKeys())
+  }
+
+  #recheckingKeys(): readonly Uint8Array[] {
+    const addresses = this.rechecks.addresses
+    return [...(addresses.some(isIPv4) ? [ipv4Key] : []), ...(addresses.some(isIPv6) ? [ipv6Key] : [])]
+  }
+
+  /** Takes a stamp off all connections. */
+  #clearStamp(stamp: number): void {
+    const { connectionMask: mask, connectionShift } = this.#config.marks
+    sweepMarks(this.#netlink, { mask, value: stamp << connectionShift, newValue: NO_STAMP }, 'both')
   }
 
   /**
@@ -303,12 +443,16 @@ export class Ruleset {
     sweepMarks(this.#netlink, sweep, 'both')
   }
 
-  #stampKeys(stamp: number): { stamped: readonly Uint8Array[]; current: readonly Uint8Array[] } {
-    const { marks } = this.#config
-    return {
-      stamped: [hostU32(stamp << marks.connectionShift)],
-      current: [hostU32(stamp << marks.stampShift), hostU32(PICKED_UP << marks.stampShift)],
-    }
+  #stampedKey(): Uint8Array {
+    return hostU32(this.connectionStamp << this.#config.marks.connectionShift)
+  }
+
+  /**
+   * Answers of the next generation come a moment before it is in force here, and may be learnt too: what it decides otherwise
+   * does not count from then on.
+   */
+  #currentKeys(stamp: number): readonly Uint8Array[] {
+    return [stamp, nextStamp(stamp)].map((one) => hostU32(one << this.#config.marks.stampShift))
   }
 
   #insertDivertRules(): QueueMechanism {
@@ -371,6 +515,11 @@ function keyText(key: Uint8Array): string {
 
 function isIPv6(address: Address): boolean {
   return !isIPv4(address)
+}
+
+/** A mark as a set holds it. */
+function readHostU32(key: Uint8Array): number {
+  return new DataView(key.buffer, key.byteOffset).getUint32(0, endianness() === 'LE')
 }
 
 /** An address as a set holds it: network byte order. */

@@ -12,12 +12,23 @@ export type OnFailure = 'open' | 'closed'
 /** What becomes of a packet that policies deny: `reject` tells its sender. */
 export type DenyWith = 'drop' | 'reject'
 
+/** How long the kernel answers by itself what was decided once, and how much of it. */
+export interface Remember {
+  /** For so long new connections pass like the one that was allowed; 0 for none. */
+  readonly allowedMs: number
+  /** For so long new connections are refused like the one that was denied; 0 for none. */
+  readonly deniedMs: number
+  /** How many tuples each set holds. A full set learns nothing more. */
+  readonly size: number
+}
+
 /** What the rules depend on; the sets' elements do not stand in the text. */
 export interface RulesetOptions {
   readonly marks: MarkLayout
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
+  readonly remember: Remember
   /** This machine's own traffic, as far as policies judge it; absent where they do not. */
   readonly host?: HostTraffic
 }
@@ -30,28 +41,67 @@ export interface HostTraffic {
   readonly forwards: readonly Block[]
 }
 
-/** Names of the sets. */
+/** Names of the sets and maps whose elements are set from outside. */
 export const sets = {
   /** Addresses of workloads that policies select: only their traffic is queued. */
   subjects4: 'subjects4',
   subjects6: 'subjects6',
   /** The connection mark (masked) that a valid connection carries now. */
   stamped: 'stamped',
-  /** The stamps (in packet marks, masked) that an answer may give a connection now. */
+  /** Jumps to the chain that gives a connection that stamp; a map, by address family. */
+  stamp: 'stamp',
+  /** The stamps (in packet marks, masked) of answers that the kernel may learn from now. */
   current: 'current',
+  /** Address families (NFPROTO_) with something in the sets below: the common way is one look at this set. */
+  rechecking: 'rechecking',
+  /** Addresses whose connections do not count: which of them are still allowed is being found out. */
+  recheck4: 'recheck4',
+  recheck6: 'recheck6',
+  /** Addresses whose remembered tuples do not count, until all that were learnt before the change have timed out. */
+  changed4: 'changed4',
+  changed6: 'changed6',
 } as const
+
+/** Names of the sets that packets fill. */
+export const learnt = {
+  /** What the generation in force has decided about new connections: {@link TUPLE}. */
+  allowed4: 'allowed4',
+  allowed6: 'allowed6',
+  denied4: 'denied4',
+  denied6: 'denied6',
+  /** Connections (their ids) that were judged since the last change, while some are being rechecked. */
+  fresh: 'fresh',
+} as const
+
+/**
+ * What is remembered of a decision: everything that it depends on, besides how it was decided. The interface tells what this
+ * machine sends (0) from what it forwards, whatever address that carries.
+ */
+const tuple = (ip: 'ip' | 'ip6') => `iif . ${ip} saddr . ${ip} daddr . meta l4proto . th dport`
+
+/**
+ * Only what begins a connection with ports is remembered, and answered by what is. (`th dport` of ICMP would be its id; a TCP
+ * packet in the midst may go either way.)
+ */
+const unlessBeginning = [
+  'ct state != new return',
+  'meta l4proto != { tcp, udp, sctp } return',
+  'meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return',
+]
 
 /**
  * Hooks at which packets are decided. Priorities: behind Service DNAT (prerouting, -100 and earlier at this point; output,
  * -100); masquerade happens in postrouting, after all of them. IPVS takes packets to its services out of input (98, 99) and
- * sends them to a pod through output: they are decided there, so input is looked at behind it.
+ * sends them to a pod through output: they are decided there, so input is looked at behind it. But replies to what this
+ * machine sent to a service get the service's address back there (IPVS at 98, DNAT at 100): they are looked at ahead of it.
  */
 const hooks = [
-  { name: 'forward', priority: -160, afterType: 'filter' },
-  { name: 'input', priority: 110, afterType: 'filter' },
+  { name: 'forward', hook: 'forward', priority: -160, afterType: 'filter' },
+  { name: 'reply', hook: 'input', priority: 60, afterType: 'filter' },
+  { name: 'input', hook: 'input', priority: 110, afterType: 'filter' },
   // Behind OUTPUT DNAT (-100). An answer's mark makes the kernel route again; `route`, at the end, does so with our bits
   // cleared, so that the packet leaves as it would without us.
-  { name: 'output', priority: -10, afterType: 'route' },
+  { name: 'output', hook: 'output', priority: -10, afterType: 'route' },
 ] as const
 
 /** The chains that hold one divert rule each, put there over netlink: nft text cannot say it on every kernel. */
@@ -70,13 +120,23 @@ export function chainNames(): readonly string[] {
 }
 
 /** Named counters, in the order of a packet's way. */
-export const counters = ['limited', 'queued', 'allowed', 'denied', 'unanswered'] as const
+export const counters = [
+  'rememberedAllowed',
+  'rememberedDenied',
+  'limited',
+  'queued',
+  'allowed',
+  'denied',
+  'unanswered',
+] as const
 
 /**
  * The table with its chains and sets, without rules and elements. Loading it again changes nothing: base chains are made
  * once and stay, because the kernel drops every packet that waits in any queue when one goes (netfilter's nf_queue).
  */
-export function objectsText(): string {
+export function objectsText({ size }: Remember): string {
+  const tuples = (address: string) =>
+    `type iface_index . ${address} . ${address} . inet_proto . inet_service; flags dynamic, timeout; size ${size};`
   const lines = [
     `table inet ${TABLE} {`,
     ...counters.map((name) => `  counter ${name} { }`),
@@ -84,16 +144,28 @@ export function objectsText(): string {
     `  set ${sets.subjects6} { type ipv6_addr; }`,
     `  set ${sets.stamped} { type mark; }`,
     `  set ${sets.current} { type mark; }`,
+    `  set ${sets.rechecking} { type nf_proto; }`,
+    `  set ${sets.recheck4} { type ipv4_addr; }`,
+    `  set ${sets.recheck6} { type ipv6_addr; }`,
+    `  set ${sets.changed4} { type ipv4_addr; flags timeout; }`,
+    `  set ${sets.changed6} { type ipv6_addr; flags timeout; }`,
+    `  set ${learnt.allowed4} { ${tuples('ipv4_addr')} }`,
+    `  set ${learnt.allowed6} { ${tuples('ipv6_addr')} }`,
+    `  set ${learnt.denied4} { ${tuples('ipv4_addr')} }`,
+    `  set ${learnt.denied6} { ${tuples('ipv6_addr')} }`,
+    // Emptied at each change, so not larger than is quickly done.
+    `  set ${learnt.fresh} { typeof ct id; flags dynamic; size 16384; timeout 60s; }`,
     // Forgotten when quiet; when the set is full, sources that are not in it are not limited.
     '  set sources4 { type ipv4_addr; flags dynamic; size 65536; timeout 10s; }',
     '  set sources6 { type ipv6_addr; flags dynamic; size 65536; timeout 10s; }',
     ...ordinaryChains.map((name) => `  chain ${name} { }`),
+    `  map ${sets.stamp} { type nf_proto : verdict; }`,
   ]
-  for (const { name, priority, afterType } of hooks) {
+  for (const { name, hook, priority, afterType } of hooks) {
     lines.push(
-      `  chain before_${name} { type filter hook ${name} priority ${priority}; policy accept; }`,
-      `  chain divert_${name} { type filter hook ${name} priority ${priority + 10}; policy accept; }`,
-      `  chain after_${name} { type ${afterType} hook ${name} priority ${priority + 20}; policy accept; }`,
+      `  chain before_${name} { type filter hook ${hook} priority ${priority}; policy accept; }`,
+      `  chain divert_${name} { type filter hook ${hook} priority ${priority + 10}; policy accept; }`,
+      `  chain after_${name} { type ${afterType} hook ${hook} priority ${priority + 20}; policy accept; }`,
     )
   }
   return `${[...lines, '}'].join('\n')}\n`
@@ -109,13 +181,24 @@ export function rulesText(options: RulesetOptions): string {
   return `${[...flushes, `table inet ${TABLE} {`, ...bodies, '}'].join('\n')}\n`
 }
 
-const stampChains = [...Array.from({ length: LAST_STAMP }, (_, i) => i + 1), PICKED_UP].map(
-  (stamp) => [stamp, `stamp_${stamp}`] as const,
-)
+/** The chain that gives a connection a stamp. */
+export function stampChain(stamp: number): string {
+  return `stamp_${stamp}`
+}
+
+const stamps = [...Array.from({ length: LAST_STAMP }, (_, i) => i + 1), PICKED_UP]
 
 const ordinaryChains = [
-  ...stampChains.map(([, name]) => name),
+  ...stamps.map(stampChain),
   'judge',
+  'remembered',
+  'known',
+  'tuples',
+  'pass',
+  'refuse',
+  'ask',
+  'learn_allowed',
+  'learn_denied',
   'prepare',
   'subjects',
   'unanswered',
@@ -123,6 +206,7 @@ const ordinaryChains = [
   'denied',
   'after',
   'kernel_answers',
+  'incoming',
 ]
 
 function* chainRules({
@@ -130,6 +214,7 @@ function* chainRules({
   onFailure,
   denyWith,
   failsafe,
+  remember,
   host,
 }: RulesetOptions): Generator<readonly [chain: string, rules: readonly string[]]> {
   const {
@@ -151,14 +236,17 @@ function* chainRules({
   const clear = `meta mark set meta mark & ${mask(~packetMask)}`
   const ask = (bits: number) => `meta mark set meta mark | ${mask(bits)}`
   const hasStamp = `ct mark & ${mask(connectionMask)} == @${sets.stamped}`
+  const giveStamp = `meta nfproto vmap @${sets.stamp}`
   const pickedUp = {
     match: `ct mark & ${mask(connectionMask)} == ${connectionStamp(PICKED_UP)}`,
-    stampChain: `stamp_${PICKED_UP}`,
+    stampChain: stampChain(PICKED_UP),
   }
 
   // The stamp is a constant in each rule: nft cannot put one mark's bits into another's before kernel 6.13.
-  for (const [stamp, name] of stampChains)
-    yield [name, [`ct mark set ct mark & ${mask(~connectionMask)} | ${connectionStamp(stamp)}`]]
+  for (const stamp of stamps) {
+    const rule = `ct mark set ct mark & ${mask(~connectionMask)} | ${connectionStamp(stamp)}`
+    yield [stampChain(stamp), [rule]]
+  }
 
   yield [
     'prepare',
@@ -182,11 +270,72 @@ function* chainRules({
   yield [
     'judge',
     [
+      'jump remembered',
+      // A connection that is judged anew is no flood of new ones.
+      `ct status confirmed ${hasStamp} goto ask`,
+      `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
+      `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
+      'goto ask',
+    ],
+  ]
+  yield [
+    'remembered',
+    [
+      `meta nfproto != @${sets.rechecking} goto known`,
+      `ct id @${learnt.fresh} goto known`,
+      `ip saddr @${sets.recheck4} return`,
+      `ip daddr @${sets.recheck4} return`,
+      `ip6 saddr @${sets.recheck6} return`,
+      `ip6 daddr @${sets.recheck6} return`,
+      'goto known',
+    ],
+  ]
+  yield [
+    'known',
+    [
       // Confirmed: a stamp on a connection that no packet has passed yet was put there by somebody else.
       `ct status confirmed ct state { new, established } ${hasStamp} accept`,
       `ct state related meta l4proto { icmp, ipv6-icmp } ${hasStamp} accept`,
-      `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
-      `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
+      'goto tuples',
+    ],
+  ]
+  const inFamilies = (sets4: string, sets6: string, rule: (tuple: string, set: string) => string) => [
+    rule(tuple('ip'), sets4),
+    rule(tuple('ip6'), sets6),
+  ]
+  yield [
+    'tuples',
+    [
+      ...unlessBeginning,
+      `ip saddr @${sets.changed4} return`,
+      `ip daddr @${sets.changed4} return`,
+      `ip6 saddr @${sets.changed6} return`,
+      `ip6 daddr @${sets.changed6} return`,
+      ...inFamilies(learnt.allowed4, learnt.allowed6, (tuple, set) => `${tuple} @${set} goto pass`),
+      ...inFamilies(
+        learnt.denied4,
+        learnt.denied6,
+        (tuple, set) => `${tuple} @${set} counter name rememberedDenied goto refuse`,
+      ),
+    ],
+  ]
+  const unstamp = `ct mark set ct mark & ${mask(~connectionMask)}`
+  yield [
+    'pass',
+    [
+      giveStamp,
+      // Looked up once more: a change may have come before the stamp was read and after the tuple was found.
+      ...inFamilies(
+        learnt.allowed4,
+        learnt.allowed6,
+        (tuple, set) => `${tuple} @${set} counter name rememberedAllowed accept`,
+      ),
+      unstamp,
+    ],
+  ]
+  yield [
+    'ask',
+    [
       'counter name queued',
       ask(queued),
       `ct direction reply ${ask(reply)}`,
@@ -203,43 +352,75 @@ function* chainRules({
     'after',
     [`${isAnswer} ${mask(denied)} goto denied`, `${isAnswer} ${mask(allowed)} goto allowed`, 'goto unanswered'],
   ]
-  yield [
-    'denied',
-    denyWith === 'drop'
-      ? [`counter name denied ${clear} drop`]
+  const isCurrent = `meta mark & ${mask(stampMask)} == @${sets.current}`
+  const remembering = (sets4: string, sets6: string, timeoutMs: number) =>
+    timeoutMs === 0
+      ? []
       : [
-          `counter name denied ${clear}`,
-          // Malformed, or of no connection: an answer could not be told from a forged one on its way out.
-          'ct state { invalid, untracked } drop',
-          // The kernel looks for a reset's way without the interface, and so for any link-local one.
-          'ip6 saddr fe80::/10 fib saddr type != local reject with icmpv6 type admin-prohibited',
-          'meta l4proto tcp reject with tcp reset',
-          'reject with icmpx type admin-prohibited',
-        ],
+          ...unlessBeginning,
+          ...inFamilies(sets4, sets6, (tuple, set) => `add @${set} { ${tuple} timeout ${timeoutMs}ms }`),
+        ]
+  yield ['denied', ['counter name denied', `${isCurrent} jump learn_denied`, 'goto refuse']]
+  yield ['learn_denied', remembering(learnt.denied4, learnt.denied6, remember.deniedMs)]
+  yield [
+    'refuse',
+    [
+      clear,
+      // Cut: what comes after it is nobody's established connection.
+      `${hasStamp} ${unstamp}`,
+      ...(denyWith === 'drop'
+        ? ['drop']
+        : [
+            // Malformed, or of no connection: an answer could not be told from a forged one on its way out.
+            'ct state { invalid, untracked } drop',
+            // The kernel looks for a reset's way without the interface, and so for any link-local one.
+            'ip6 saddr fe80::/10 fib saddr type != local reject with icmpv6 type admin-prohibited',
+            'meta l4proto tcp reject with tcp reset',
+            'reject with icmpx type admin-prohibited',
+          ]),
+    ],
   ]
   yield ['kernel_answers', denyWith === 'drop' ? [] : kernelAnswers]
   yield [
     'allowed',
     [
       'counter name allowed',
+      `meta mark & ${mask(stampMask)} == ${mask(PICKED_UP << stampShift)} jump ${stampChain(PICKED_UP)}`,
       // Learns only what the generation in force decided: an answer that took long is not held for a new one's.
-      `meta mark & ${mask(stampMask)} == @${sets.current} meta mark & ${mask(stampMask)} vmap { ${stampChains
-        .map(([stamp, name]) => `${mask(stamp << stampShift)} : jump ${name}`)
-        .join(', ')} }`,
+      `${isCurrent} jump learn_allowed`,
       `${clear} accept`,
     ],
   ]
-  yield ['unanswered', ['counter name unanswered', onFailure === 'closed' ? `${clear} drop` : `${clear} accept`]]
+  yield [
+    'learn_allowed',
+    [
+      giveStamp,
+      `meta nfproto @${sets.rechecking} add @${learnt.fresh} { ct id }`,
+      ...remembering(learnt.allowed4, learnt.allowed6, remember.allowedMs),
+    ],
+  ]
+  yield [
+    'unanswered',
+    [
+      'counter name unanswered',
+      ...(onFailure === 'closed'
+        ? [`${clear} drop`]
+        : [
+            // Nobody knows which end began it; asked about later, it must not pass for a connection that we saw begin.
+            `meta mark & ${mask(either)} != 0 ct state new jump ${stampChain(PICKED_UP)}`,
+            `${clear} accept`,
+          ]),
+    ],
+  ]
   const isHostJudged = host?.ingress || host?.egress
   const isQueued = `meta mark & ${mask(queued)} != 0`
   yield [
     'before_forward',
     ['jump prepare', 'jump subjects', `${isQueued} accept`, ...forwardRules(host?.forwards ?? [])],
   ]
-  yield [
-    'before_input',
-    ['jump prepare', ...(isHostJudged ? hostRules('input', failsafe, pickedUp) : ['jump subjects'])],
-  ]
+  yield ['incoming', isHostJudged ? hostRules('input', failsafe, pickedUp) : ['jump subjects']]
+  yield ['before_reply', ['jump prepare', 'ct direction reply goto incoming']]
+  yield ['before_input', ['jump prepare', 'ct direction reply accept', 'goto incoming']]
   yield [
     'before_output',
     [
@@ -271,10 +452,21 @@ const kernelAnswers: readonly string[] = [
   'icmpv6 type destination-unreachable icmpv6 code admin-prohibited accept',
 ]
 
+/**
+ * What this machine sends itself. At output the interface is the one that the packet had before DNAT: what was sent to a port
+ * of its own address (a NodePort) may go to a pod, and what was sent to a service may stay here.
+ */
+const sentToItself: readonly string[] = [
+  'oif lo ct status & dnat == 0 accept',
+  // These have no status, and no translation.
+  'oif lo ct state { invalid, untracked } accept',
+  'ct status & dnat != 0 fib daddr type local accept',
+]
+
 /** Everything that is this machine's own, but what it sends itself, and the failsafe. */
 function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: PickedUpRules): string[] {
   return [
-    hook === 'input' ? 'iif lo accept' : 'oif lo accept',
+    ...(hook === 'input' ? ['iif lo accept'] : sentToItself),
     ...failsafeRules(hook, failsafe, pickedUp),
     'goto judge',
   ]

@@ -1,6 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { readdir, readFile, realpath, stat } from 'node:fs/promises'
 import { dirname, join, relative, sep } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { type Delta, objectKey, type PolicyObject } from '../engine/index.ts'
 import { refName } from '../engine/objects.ts'
@@ -17,6 +18,8 @@ interface ReadFile {
 
 /** Waits this long after a change, so that a file is read when its writer is done. */
 const SETTLE_MS = 50
+/** After a file has come or gone: renamed into place it is whole, and one that is written there brings further changes. */
+const RENAME_SETTLE_MS = 10
 /** Looks anyway this often: some file systems report no changes. */
 const RESCAN_MS = 5000
 
@@ -123,7 +126,7 @@ export class FilesSource implements Source {
     for (const path of await this.#list()) {
       try {
         if (path !== this.#path) await this.#requireFile(path)
-        const stamp = await stampOf(path)
+        const stamp = await settledStampOf(path)
         const known = this.#files.get(path)
         found.set(
           path,
@@ -210,6 +213,13 @@ export function collect(files: ReadonlyMap<string, Pick<ReadFile, 'manifest'>>):
   return objects
 }
 
+/** Changes when the content may have. A file that was made just now and is empty has its content still to come. */
+async function settledStampOf(path: string): Promise<string> {
+  const { size, mtimeMs } = await stat(path)
+  if (size === 0 && Date.now() - mtimeMs < SETTLE_MS) await sleep(SETTLE_MS)
+  return stampOf(path)
+}
+
 async function stampOf(path: string): Promise<string> {
   const { ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true })
   return `${ino} ${size} ${mtimeNs} ${ctimeNs}`
@@ -234,6 +244,8 @@ class ChangeWatcher {
   readonly #watchers = new Map<string, { readonly inode: bigint; readonly watcher: FSWatcher }>()
   #wake: (() => void) | undefined
   #isChanged = false
+  /** How long to wait for more. */
+  #settleMs = 0
 
   constructor(signal: AbortSignal) {
     this.#signal = signal
@@ -254,9 +266,11 @@ class ChangeWatcher {
         const known = this.#watchers.get(folder)
         if (known?.inode === inode || this.#signal.aborted) continue
         known?.watcher.close()
-        const watcher = watch(folder, { signal: this.#signal }, () => this.#changed())
+        const watcher = watch(folder, { signal: this.#signal }, (event) => {
+          this.#changed(event === 'rename' ? RENAME_SETTLE_MS : SETTLE_MS)
+        })
         // A watch that breaks leaves the periodic look.
-        watcher.on('error', () => this.#changed())
+        watcher.on('error', () => this.#changed(SETTLE_MS))
         this.#watchers.set(folder, { inode, watcher })
         isNew = true
       } catch {
@@ -272,14 +286,17 @@ class ChangeWatcher {
     // Until nothing has happened for a while; a file written without end is read at last all the same.
     for (let rounds = 0; this.#isChanged && rounds < 10; rounds++) {
       this.#isChanged = false
-      await this.#sleep(SETTLE_MS, signal, false)
+      const settleMs = this.#settleMs
+      this.#settleMs = 0
+      await this.#sleep(settleMs, signal, false)
     }
     this.#isChanged = false
     return !signal.aborted
   }
 
-  #changed(): void {
+  #changed(settleMs: number): void {
     this.#isChanged = true
+    this.#settleMs = Math.max(this.#settleMs, settleMs)
     this.#wake?.()
   }
 

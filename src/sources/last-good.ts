@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, rename } from 'node:fs/promises'
+import { mkdir, open, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import type { PolicyObject } from '../engine/index.ts'
@@ -12,9 +12,13 @@ export interface SavedPicture {
   readonly sources: Picture
 }
 
-const FORMAT = 1
+const FORMAT = 2
+/** About a millisecond's work. */
+const OBJECTS_PER_WRITE = 200
 const SAVE_INTERVAL_MS = 500
-const FILE = 'last-good.json'
+/** Of a large picture's time so much more is left to others. */
+const PAUSE_PER_SAVE = 20
+const FILE = 'last-good.jsonl'
 
 /**
  * Keeps the last picture that was in force, so that a start with a source that cannot be read is a protected one. The file
@@ -25,6 +29,7 @@ export class LastGood {
   readonly #onProblem: (message: string) => void
   #saving: Promise<void> = Promise.resolve()
   #isDue = false
+  #pauseMs = SAVE_INTERVAL_MS
   #problem: string | undefined
 
   /**
@@ -49,10 +54,12 @@ export class LastGood {
     if (this.#isDue) return
     this.#isDue = true
     this.#saving = this.#saving.then(async () => {
-      await setTimeout(SAVE_INTERVAL_MS, undefined, { signal }).catch(() => {})
+      await setTimeout(this.#pauseMs, undefined, { signal }).catch(() => {})
       this.#isDue = false
+      const begunMs = performance.now()
       try {
         await this.save(picture())
+        this.#pauseMs = Math.max(SAVE_INTERVAL_MS, (performance.now() - begunMs) * PAUSE_PER_SAVE)
         this.#problem = undefined
       } catch (error) {
         const message = `${this.#folder}: the picture in force cannot be saved for the next start: ${(error as Error).message}`
@@ -70,28 +77,65 @@ export class LastGood {
   /** `undefined` where nothing is saved, or what is saved is of another version or damaged. */
   async load(): Promise<SavedPicture | undefined> {
     try {
-      const text = await readFile(join(this.#folder, FILE), 'utf8')
-      const { format, savedAtMs, sources } = JSON.parse(text, revive) as SavedPicture & { format: number }
-      return format === FORMAT && sources instanceof Map ? { savedAtMs, sources } : undefined
+      const file = await open(join(this.#folder, FILE))
+      const sources = new Map<string, PolicyObject[]>()
+      let header: Header | undefined
+      let objects: PolicyObject[] | undefined
+      for await (const text of file.readLines()) {
+        const line = JSON.parse(text, revive) as Line
+        if ('format' in line) header = line
+        else if (header?.format !== FORMAT) return undefined
+        else if ('end' in line) return { savedAtMs: header.savedAtMs, sources }
+        else if ('object' in line) objects!.push(line.object)
+        else {
+          objects = []
+          sources.set(line.source, objects)
+        }
+      }
     } catch {
-      return undefined
+      // As if there were nothing.
     }
+    return undefined
   }
 
-  /** Throws the system's error (ENOSPC, EACCES, EROFS): the former picture stays. */
+  /**
+   * Throws the system's error (ENOSPC, EACCES, EROFS): the former picture stays. Gives way to others while it writes: a
+   * large picture takes seconds.
+   */
   async save(sources: Picture): Promise<void> {
-    const text = JSON.stringify({ format: FORMAT, savedAtMs: Date.now(), sources }, replace)
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
     const path = join(this.#folder, FILE)
     const file = await open(`${path}.new`, 'w', 0o600)
     try {
-      await file.writeFile(text)
+      await file.write(lineOf({ format: FORMAT, savedAtMs: Date.now() }))
+      for (const [source, objects] of sources) {
+        await file.write(lineOf({ source }))
+        for (let at = 0; at < objects.length; at += OBJECTS_PER_WRITE)
+          await file.write(linesOf(objects.slice(at, at + OBJECTS_PER_WRITE)))
+      }
+      await file.write(lineOf({ end: true }))
       await file.sync()
     } finally {
       await file.close()
     }
     await rename(`${path}.new`, path)
   }
+}
+
+/** A file is a header, then the source and its objects for each, and that this was all. */
+type Line = Header | { readonly source: string } | { readonly object: PolicyObject } | { readonly end: true }
+
+interface Header {
+  readonly format: number
+  readonly savedAtMs: number
+}
+
+function lineOf(line: Line): string {
+  return `${JSON.stringify(line, replace)}\n`
+}
+
+function linesOf(objects: readonly PolicyObject[]): string {
+  return objects.map((object) => lineOf({ object })).join('')
 }
 
 /** Maps become lists of pairs under a key that no object has. */

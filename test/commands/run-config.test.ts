@@ -36,12 +36,14 @@ const settings = `
 sources: [{files: {path: /srv/policies}}]
 nodeName: web-1
 queue: {first: 200, count: 4, maxLength: 300}
+remember: {allowed: 90s, denied: 1h}
 failsafe: {inbound: [{protocol: tcp, port: 2222}], outbound: []}
 `
 
 t.test('the flag wins, the file holds, the rest is default', async (t) => {
   const path = await folder(t, { 'knp.yaml': settings })
-  const args = ['run', '--config', 'knp.yaml', '--queue-first', '7', '--failsafe-outbound', 'udp/53@10.0.0.53/32']
+  const flags = ['--queue-first', '7', '--remember-denied', '0s', '--failsafe-outbound', 'udp/53@10.0.0.53/32']
+  const args = ['run', '--config', 'knp.yaml', ...flags]
   const { code, stdout } = await run(path, knp([...args, '--print-config', '--json']))
   t.equal(code, 0)
   t.same(JSON.parse(stdout), {
@@ -51,6 +53,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     onFailure: 'closed',
     denyWith: 'drop',
     queue: { first: 7, count: 4, maxLength: 300 },
+    remember: { allowed: '90s', denied: '0s', size: 65_536 },
     marks: { packet: 0x7f000000, conntrack: 0xf0000000 },
     control: { socket: '/run/knp/control.sock' },
     stateDir: '/var/lib/knp',
@@ -118,7 +121,18 @@ t.test('mistakes end the command before anything is done', async (t) => {
 
 t.test('help shows the defaults', async (t) => {
   const { stdout } = await run('/', knp(['run', '--help']))
-  for (const text of ['closed', '100', '8192', '0x7f000000', '0xf0000000', '/run/knp/control.sock', '/var/lib/knp'])
+  for (const text of [
+    'closed',
+    '100',
+    '8192',
+    '30s',
+    '5s',
+    '65536',
+    '0x7f000000',
+    '0xf0000000',
+    '/run/knp/control.sock',
+    '/var/lib/knp',
+  ])
     t.match(stdout, `[default: ${text}]`)
 })
 

@@ -41,10 +41,10 @@ function judge(packetBytes: Uint8Array, question: number, hook = HOOK_FORWARD, {
   const ours = (answer & marks.packetMask) >>> 0
   const stamp = (ours & marks.stampMask) >>> marks.stampShift
   const verdict = (ours & ~marks.stampMask) >>> 0
-  const isAllowed = judging.outcome === outcomes.ALLOWED
-  if (verdict === marks.allowed && isAllowed) return `allow ${stamp}`
-  if (verdict === marks.denied && stamp === 0 && !isAllowed)
-    return judging.outcome === outcomes.UNREADABLE ? 'unreadable' : 'deny'
+  if (verdict === marks.allowed && judging.outcome === outcomes.ALLOWED) return `allow ${stamp}`
+  // A denial that was decided carries the stamp of its generation; nothing may be learnt of what could not be.
+  if (verdict === marks.denied && judging.outcome === outcomes.DENIED && stamp === STAMP) return 'deny'
+  if (verdict === marks.denied && judging.outcome === outcomes.UNREADABLE && stamp === NO_STAMP) return 'unreadable'
   return `no answer: ${answer.toString(16)}`
 }
 
@@ -282,14 +282,14 @@ t.test('a swap holds from the next packet on, with the stamp of its generation',
   t.equal(ask(), (marks.allowed | (STAMP << marks.stampShift)) >>> 0)
   const locked = worldOf(shop + policyLine('shop/deny', 'podSelector: {}'), 'n1')
   judging.swap(locked.compiled.engine, 8)
-  t.equal(ask(), marks.denied)
+  t.equal(ask(), (marks.denied | (8 << marks.stampShift)) >>> 0)
   judging.swap(worldOf(shop, 'n1').compiled.engine, 9)
   t.equal(ask(), (marks.allowed | (9 << marks.stampShift)) >>> 0)
 })
 
-t.test('a denial keeps what is others’ and clears the question', async (t) => {
+t.test('a denial keeps what is others’, clears the question, and teaches nothing', async (t) => {
   const judging = new PacketJudge(world.compiled.engine, STAMP, marks)
-  t.equal(judging.denial(queued | reply | either | FOREIGN | 0) >>> 0, (FOREIGN | marks.denied) >>> 0)
+  t.equal(judging.denial(queued | reply | either | forwarded | FOREIGN | 0) >>> 0, (FOREIGN | marks.denied) >>> 0)
 })
 
 function withFragmentOffset(packetBytes: Uint8Array): Uint8Array {

@@ -12,6 +12,7 @@ import { policyLine, worldOf } from '../fixtures/world.ts'
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const STAMP = 3
 const allowed = (marks.allowed | (STAMP << marks.stampShift)) >>> 0
+const denied = (marks.denied | (STAMP << marks.stampShift)) >>> 0
 const FOREIGN = 0x4001
 
 const client = '10.0.0.2'
@@ -41,7 +42,7 @@ const bad = tcpPacket('203.0.113.9', server)
 t.test('every packet gets one answer, in its own row', async (t) => {
   const queue = queueOf(2, good, bad, good, bad, bad)
   const counts = run(queue)
-  const deny = marks.denied | FOREIGN
+  const deny = denied | FOREIGN
   const allow = allowed | FOREIGN
   t.same(
     queue.answers.map(({ mark }) => mark),
@@ -50,7 +51,7 @@ t.test('every packet gets one answer, in its own row', async (t) => {
   t.match(counts, { queued: 5, allowed: 2, denied: 3, unreadable: 0, failed: 0, batches: 3 })
 })
 
-t.test('what cannot be read is denied', async (t) => {
+t.test('what cannot be read is denied, and nothing is to be learnt of it', async (t) => {
   const queue = queueOf(8, good, good.subarray(0, 30), Uint8Array.of(0xff), new Uint8Array(0), good)
   t.match(run(queue), { queued: 5, allowed: 2, denied: 0, unreadable: 3 })
   t.same(
@@ -87,10 +88,11 @@ t.test('an evaluator that throws denies its packet, and no other', async (t) => 
   const queue = queueOf(8, good, udpPacket(client, server), bad, udpPacket(client, server), good)
   const counts = run(queue, deciding)
   t.match(counts, { queued: 5, allowed: 2, denied: 1, failed: 2, unreadable: 0 })
-  const deny = marks.denied | FOREIGN
+  const failed = marks.denied | FOREIGN
   t.same(
     queue.answers.map(({ mark }) => mark),
-    [allowed | FOREIGN, deny, deny, deny, allowed | FOREIGN],
+    [allowed | FOREIGN, failed, denied | FOREIGN, failed, allowed | FOREIGN],
+    'and only what was decided is to be remembered',
   )
 })
 

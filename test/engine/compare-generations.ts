@@ -71,6 +71,9 @@ export function findChainDifference(
   const compiler = new Compiler(policyKinds, localNode)
   let { objects } = chain
   let compiled = compiler.update({ upserts: objects.map(readPlain), deletes: [] })
+  const subjects = new Set<string>()
+  const startProblem = addSubjectChange(subjects, compiled)
+  if (startProblem) return { step: -1, problem: startProblem }
   for (const [step, { delta, flows }] of chain.steps.entries()) {
     const before = flows.map((flow) => answerText(decidedBy(compiled, flow)))
     const former = attachEngine(compiled.generation, policyKinds)
@@ -82,6 +85,8 @@ export function findChainDifference(
 
     const [asked, asAfresh] = [compiled, afresh].map(protectionText)
     if (asked !== asAfresh) return { step, problem: `protects ${asked}\nafresh it protects ${asAfresh}` }
+    const subjectProblem = addSubjectChange(subjects, compiled)
+    if (subjectProblem) return { step, problem: subjectProblem }
     for (const [i, flow] of flows.entries()) {
       if (packetVerdict(former, flow) !== formerVerdicts[i]) {
         return { step, flow, problem: `forgets the former generation, which said ${formerVerdicts[i]}` }
@@ -104,6 +109,19 @@ export function findChainDifference(
     }
   }
   return undefined
+}
+
+/** Follows the changes of the subjects alone. Answers where they do not lead to those of the generation. */
+function addSubjectChange(subjects: Set<string>, compiled: CompiledPolicy): string | undefined {
+  const { added, removed } = compiled.subjectChange
+  for (const text of removed.map(formatAddress))
+    if (!subjects.delete(text)) return `removes ${text}, which is no subject`
+  for (const text of added.map(formatAddress)) {
+    if (subjects.has(text)) return `adds ${text}, which is a subject`
+    subjects.add(text)
+  }
+  const [summed, whole] = [[...subjects], compiled.subjects.map(formatAddress)].map((texts) => texts.sort().join())
+  return summed === whole ? undefined : `adds up to the subjects ${summed}\nthey are ${whole}`
 }
 
 /** The change in the compiler's terms. What nobody has is not deleted. */

@@ -1,13 +1,16 @@
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads'
 import t from 'tap'
-import { attachEngine, type Generation } from '../../src/engine/compile.ts'
+import { formatAddress } from '../../src/engine/address.ts'
+import { attachEngine, Compiler, type Generation } from '../../src/engine/compile.ts'
 import { ANY_HOOK, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
 import type { Trace } from '../../src/engine/index.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
+import { objectKey } from '../../src/engine/snapshot.ts'
+import { readManifest } from '../../src/sources/manifest.ts'
 import { seededRandom } from '../fixtures/random.ts'
 import { randomFlow, randomWorld } from '../fixtures/random-world.ts'
 import { shop } from '../fixtures/shop.ts'
-import { packet, policyLine, worldOf, worldOfPlain } from '../fixtures/world.ts'
+import { packet, podLine, policyLine, worldOf, worldOfPlain } from '../fixtures/world.ts'
 import { objectsOf } from './oracle/objects.ts'
 
 /** The generation as another thread receives it. */
@@ -90,4 +93,32 @@ t.test('a world without anything', async (t) => {
   const attached = attachEngine(handOver(compiled.generation), policyKinds)
   t.equal(attached.decide(packet(), HOOK_FORWARD), 'accept')
   t.match(compiled, { subjects: [], protectedWorkloads: 0, selectedWorkloads: 0, isGateway: true })
+})
+
+t.test('which addresses become subjects, and which no longer are: two pods may claim one', async (t) => {
+  const objects = (yaml: string) => readManifest(yaml, 'world.yaml').objects
+  const compiler = new Compiler(policyKinds, undefined)
+  const steps: readonly [rule: string, upserts: string, deletes: string, added: string[], removed: string[]][] = [
+    ['nothing is selected yet', podLine('shop/a', '10.0.0.2', 'app: a'), '', [], []],
+    ['selected', policyLine('shop/p', 'podSelector: {}'), '', ['10.0.0.2'], []],
+    ['another with the same address', podLine('shop/b', '10.0.0.2', 'app: b'), '', [], []],
+    ['one of them has another one', podLine('shop/a', '10.0.0.3', 'app: a'), '', ['10.0.0.3'], []],
+    ['and comes back', podLine('shop/a', '10.0.0.2', 'app: a'), '', [], ['10.0.0.3']],
+    ['one goes', '', podLine('shop/a', '10.0.0.2', 'app: a'), [], []],
+    [
+      'both change places',
+      podLine('shop/a', '10.0.0.2', 'app: a') + podLine('shop/b', '10.0.0.4', 'app: b'),
+      '',
+      ['10.0.0.4'],
+      [],
+    ],
+    ['no policy selects the other', policyLine('shop/p', 'podSelector: {matchLabels: {app: a}}'), '', [], ['10.0.0.4']],
+    ['labels that select nothing else', podLine('shop/a', '10.0.0.2', 'app: a, tier: x'), '', [], []],
+    ['nobody is selected', '', policyLine('shop/p', 'podSelector: {}'), [], ['10.0.0.2']],
+  ]
+  for (const [rule, upserts, deletes, added, removed] of steps) {
+    const { subjectChange } = compiler.update({ upserts: objects(upserts), deletes: objects(deletes).map(objectKey) })
+    t.same(subjectChange.added.map(formatAddress), added, rule)
+    t.same(subjectChange.removed.map(formatAddress), removed, rule)
+  }
 })

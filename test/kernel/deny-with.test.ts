@@ -2,11 +2,12 @@ import { isIPv4 } from 'node:net'
 import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
+import type { RulesetCounters } from '../../src/ruleset/ruleset.ts'
 import { slow } from '../slow.ts'
 import { ping, type Sniffer, sendPackets, sniff, udpPacket } from '../tools/raw.ts'
 import { until } from '../until.ts'
 import { addressBytes, icmpMessage, ipPacket, protocols, sctpInit, tcpSegment, udpDatagram } from './packets.ts'
-import { hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
 const web = ['10.77.1.2', 'fd77:1::2'] as const
@@ -128,7 +129,7 @@ const refused = {
 }
 const bothPings = (word: string) => ({ 'IPv4 ping': word, 'IPv6 ping': word })
 
-type Counts = Readonly<Record<'limited' | 'queued' | 'allowed' | 'denied' | 'unanswered', number>>
+type Counts = RulesetCounters
 
 async function counts(product: Product): Promise<Counts> {
   return (await product.status()).counters
@@ -142,7 +143,8 @@ async function moved(product: Product, before: Counts): Promise<Counts> {
 }
 
 const counted = (allowed: number, denied: number): Counts => {
-  return { limited: 0, queued: allowed + denied, allowed, denied, unanswered: 0 }
+  const queued = allowed + denied
+  return { rememberedAllowed: 0, rememberedDenied: 0, limited: 0, queued, allowed, denied, unanswered: 0 }
 }
 
 /** Packets that answer a refused one: resets, and ICMP errors by type and code. */
@@ -318,7 +320,7 @@ t.test('what is never answered', { skip }, async (t) => {
     '  chain prerouting { type filter hook prerouting priority -300; policy accept; meta l4proto { tcp, udp } th dport 83 notrack; }',
     '}',
   )
-  const product = await run(lab, 'reject')
+  const product = await run(lab, 'reject', ...forgetful)
   const open = await Promise.all(
     db.map(async (address) => (await lab.near.open({ protocol: 'udp', address, port: 80 })).connection!),
   )

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
-import { knp, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, knp, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const client = ['10.77.1.2', 'fd77:1::2']
 const db = ['10.77.2.2', 'fd77:2::2']
@@ -83,7 +83,7 @@ const enforced = { 'db:80': 'passes', 'db:81': 'dropped', 'cache:80': 'passes' }
 for (const mode of ['closed', 'open'] as const) {
   t.test(`kill -9 under ${mode}, and a restart`, { skip }, async (t) => {
     const lab = await site(t)
-    const args = ['--on-failure', mode]
+    const args = ['--on-failure', mode, ...forgetful]
     const first = await Product.start(lab.network, lab.folder, { args })
     t.same(await reach(lab), enforced)
     const established = await connectAll(lab, 80)
@@ -110,7 +110,7 @@ for (const mode of ['closed', 'open'] as const) {
 
   t.test(`SIGTERM under ${mode}`, { skip }, async (t) => {
     const lab = await site(t)
-    const product = await Product.start(lab.network, lab.folder, { args: ['--on-failure', mode] })
+    const product = await Product.start(lab.network, lab.folder, { args: ['--on-failure', mode, ...forgetful] })
     t.same(await reach(lab), enforced)
     const { code, stderr } = await product.stop()
     t.equal(code, 0)
@@ -208,7 +208,7 @@ t.test('a packet thread that dies takes the firewall with it', { skip }, async (
     const preload = new URL('./children/failing-thread.ts', import.meta.url)
     const trigger = `${lab.folder.path}/fail`
     const env = { NODE_OPTIONS: `--import=${preload}`, KNP_TEST_TRIGGER: trigger }
-    const product = await Product.start(lab.network, lab.folder, { args: ['--on-failure', mode], env })
+    const product = await Product.start(lab.network, lab.folder, { args: ['--on-failure', mode, ...forgetful], env })
     t.same(await reach(lab), enforced)
     await lab.folder.write('fail', '')
     // New connections wake the thread.

@@ -10,7 +10,7 @@ import { slow } from '../slow.ts'
 import type { Flood } from './children/flood.ts'
 import type { PacedFlow } from './children/pace.ts'
 import { clockMs, type Outcome, PacedFlows, type Span } from './paced-flows.ts'
-import { networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const client = ['10.77.1.2', 'fd77:1::2']
 const db = ['10.77.2.2', 'fd77:2::2']
@@ -266,7 +266,7 @@ class Site {
 }
 
 function argsOf(mode: OnFailure, ...args: readonly string[]) {
-  return { args: ['--on-failure', mode, ...args] }
+  return { args: ['--on-failure', mode, ...forgetful, ...args] }
 }
 
 /** Whether no thread of a process runs until SIGCONT. */
@@ -390,7 +390,7 @@ const faults: readonly [name: string, happens: (t: Test, site: Site) => Promise<
       const endedMs = clockMs()
       await flows.until(async () => (await product.status()).problems.length === 0, 'healthy')
       const healedMs = clockMs() - endedMs
-      t.match(await readFile(`${inside}/last-good.json`, 'utf8'), String(LATER), 'the picture in force is saved')
+      t.match(await readFile(`${inside}/last-good.jsonl`, 'utf8'), String(LATER), 'the picture in force is saved')
       await site.judge(t, startedMs, { fault: 'state directory full', during, endedMs, expected: enforced, healedMs })
     },
   ],
@@ -476,7 +476,7 @@ const faults: readonly [name: string, happens: (t: Test, site: Site) => Promise<
     'a broken file at boot',
     async (t, site) => {
       const { folder, flows } = site
-      const saved = () => readFile(`${stateDir(folder)}/last-good.json`, 'utf8').catch(() => '')
+      const saved = () => readFile(`${stateDir(folder)}/last-good.jsonl`, 'utf8').catch(() => '')
       await flows.until(async () => (await saved()).includes(String(LATER)), 'the picture is saved')
       await folder.write('broken.yaml', BROKEN)
       const killedMs = clockMs()

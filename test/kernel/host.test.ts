@@ -4,7 +4,16 @@ import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type HostSpec, type Network } from '../../src/lab/network.ts'
 import { type PingOutcome, ping, sendPackets, udpPacket } from '../tools/raw.ts'
 import { until } from '../until.ts'
-import { hostEndpoint, networkPolicy, networkSet, type Policies, Product, policies, skip } from './product.ts'
+import {
+  forgetful,
+  hostEndpoint,
+  networkPolicy,
+  networkSet,
+  type Policies,
+  Product,
+  policies,
+  skip,
+} from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1']
 const admin = ['10.77.1.2', 'fd77:1::2']
@@ -155,11 +164,11 @@ t.test('input and output are judged, loopback and own addresses are not', { skip
   t.same(await moved(product, idle), { queued: 20, allowed: 8, denied: 12 }, 'one packet for each connection')
 
   await t.test('a policy that stops selecting the host takes its rules away', async (t) => {
-    t.match(await chain(lab, 'before_input'), /goto judge/)
+    t.match(await chain(lab, 'incoming'), /goto judge/)
     const others = networkPolicy('edge', { podSelector: { matchLabels: { app: 'another' } } })
     await product.change(() => lab.folder.write('all.yaml', [self, others]))
     t.match(await product.status(), { host: { ingress: false, egress: false } })
-    for (const hook of ['input', 'output']) t.notMatch(await chain(lab, `before_${hook}`), /goto judge/)
+    for (const name of ['incoming', 'before_output']) t.notMatch(await chain(lab, name), /goto judge/)
     const before = await counts(product)
     t.same([...new Set(Object.values(await outcomes(remoteTraffic)))], ['reached', 'reply'])
     t.same(await moved(product, before), { queued: 0, allowed: 0, denied: 0 })
@@ -403,7 +412,7 @@ t.test('a published container port', { skip }, async (t) => {
     '  }',
     '}',
   ])
-  const product = await run(lab)
+  const product = await run(lab, ...forgetful)
   t.match(await product.status(), { host: { forwards: ['10.77.2.0/24', 'fd77:2::/64'] } })
   const before = await counts(product)
   t.same(

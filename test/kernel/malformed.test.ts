@@ -27,7 +27,7 @@ import {
   tcpSegment,
   udpDatagram,
 } from './packets.ts'
-import { networkPolicy, Product, pod, policies, skip } from './product.ts'
+import { forgetful, networkPolicy, Product, pod, policies, skip } from './product.ts'
 
 const client = ['10.77.1.2', 'fd77:1::2']
 /** Isolated in both directions. */
@@ -62,85 +62,91 @@ const DESTINATION_OPTIONS = 60
 const SYN = 0x02
 const ACK = 0x10
 
-t.test('what cannot be read, or is denied, does not arrive', { skip }, async (t) => {
-  const network = await createNetwork({
-    prefix: 'knpk',
-    hosts: [
-      { name: 'near', addresses: client },
-      { name: 'far', addresses: [...closed, ...answering, ...bystander] },
-    ],
-  })
-  t.after(() => network.destroy())
-  const folder = await policies()
-  t.after(() => folder.close())
-  await folder.write('all.yaml', [...pods, ...rules])
-  const [near, far] = await Promise.all([Agent.start(network, 'near'), Agent.start(network, 'far')])
-  for (const address of bystander) await far.listen({ protocol: 'tcp', address, port: 80 })
-  const product = await Product.start(network, folder)
-  const isAllowed = oracle()
-
-  for (const [name, addresses] of Object.entries({ closed, answering })) {
-    t.test(`${name}: every prefix of real packets, and ${MUTATIONS} mutations`, async (t) => {
-      const real = addresses.flatMap((destination, i) => realPackets(client[i]!, destination))
-      const random = generator(SEED)
-      const sent = [
-        ...real,
-        ...real.flatMap((packet) => prefixes(packet)),
-        ...Array.from({ length: MUTATIONS }, (_, i) => mutation(real[i % real.length]!, random)),
-      ]
-      const before = await product.status()
-      const sniffer = await sniff(network, 'far', { seconds: 60 })
-      let isOver = false
-      const others = keepConnecting(near, () => isOver)
-      let count = 0
-      for (let at = 0; at < sent.length; at += BATCH)
-        count += await sendPackets(network, 'near', sent.slice(at, at + BATCH))
-      t.equal(count, sent.length, `${count} packets were sent`)
-
-      // Sent last, in the same way: all others have been decided when they arrive.
-      const controls = addresses.map((destination, i) => {
-        const ends = { source: client[i]!, destination }
-        return ipPacket(ends, tcp, tcpSegment(ends, { sourcePort: 7777, port: ALLOWED_PORT }, SYN, 'the control'))
-      })
-      await sendPackets(network, 'near', controls)
-      for (const [i] of controls.entries()) {
-        const isControl = (packet: Buffer) => packet.includes('the control') && packet[0]! >> 4 === (i === 0 ? 4 : 6)
-        t.ok(await sniffer.find(isControl), 'what is allowed arrives')
-      }
-      isOver = true
-      t.same(await others, [], 'other traffic goes on')
-      await sniffer.stop()
-
-      const arrived = sniffer.packets.filter(
-        (packet) => addresses.some((address) => isTo(packet, address)) && !isFromRouter(packet),
-      )
-      const wrong = arrived.filter((packet) => !isAllowed(packet, name === 'answering'))
-      t.same(
-        wrong.map((packet) => packet.toString('hex')),
-        [],
-        `${arrived.length} arrived, all of them allowed`,
-      )
-      const status = await product.status()
-      const counters = subtract(status.counters, before.counters)
-      const judged = subtract(status.packetThread, before.packetThread)
-      t.equal(counters.unanswered, 0)
-      t.equal(counters.queued, counters.allowed + counters.denied, JSON.stringify(counters))
-      t.equal(judged.queued, counters.queued, 'the packet thread had each of them once')
-      t.equal(status.queue.statistics!.idSequence, status.counters.queued)
-      t.match(judged, { failed: 0, overflows: 0, answerErrors: 0 })
-      t.ok(counters.denied > 1000 && judged.unreadable > 50, `of them unreadable: ${judged.unreadable}`)
+for (const [remembering, args] of [
+  ['each packet is asked about', forgetful],
+  ['what is known is answered by the kernel', []],
+] as const)
+  t.test(`what cannot be read, or is denied, does not arrive: ${remembering}`, { skip }, async (t) => {
+    const network = await createNetwork({
+      prefix: 'knpk',
+      hosts: [
+        { name: 'near', addresses: client },
+        { name: 'far', addresses: [...closed, ...answering, ...bystander] },
+      ],
     })
-  }
+    t.after(() => network.destroy())
+    const folder = await policies()
+    t.after(() => folder.close())
+    await folder.write('all.yaml', [...pods, ...rules])
+    const [near, far] = await Promise.all([Agent.start(network, 'near'), Agent.start(network, 'far')])
+    for (const address of bystander) await far.listen({ protocol: 'tcp', address, port: 80 })
+    const product = await Product.start(network, folder, { args })
+    const isAllowed = oracle()
 
-  t.test('it still runs, and decides', async (t) => {
-    t.match(await product.status(), { enforcing: true, problems: [] })
-    for (const address of closed) {
-      for (const port of [ALLOWED_PORT, DENIED_PORT]) await far.listen({ protocol: 'tcp', address, port })
-      t.match(await near.probe({ protocol: 'tcp', address, port: ALLOWED_PORT }), { ok: true })
-      t.match(await near.probe({ protocol: 'tcp', address, port: DENIED_PORT, timeoutMs: 300 }), { error: 'timeout' })
+    for (const [name, addresses] of Object.entries({ closed, answering })) {
+      t.test(`${name}: every prefix of real packets, and ${MUTATIONS} mutations`, async (t) => {
+        const real = addresses.flatMap((destination, i) => realPackets(client[i]!, destination))
+        const random = generator(SEED)
+        const sent = [
+          ...real,
+          ...real.flatMap((packet) => prefixes(packet)),
+          ...Array.from({ length: MUTATIONS }, (_, i) => mutation(real[i % real.length]!, random)),
+        ]
+        const before = await product.status()
+        const sniffer = await sniff(network, 'far', { seconds: 60 })
+        let isOver = false
+        const others = keepConnecting(near, () => isOver)
+        let count = 0
+        for (let at = 0; at < sent.length; at += BATCH)
+          count += await sendPackets(network, 'near', sent.slice(at, at + BATCH))
+        t.equal(count, sent.length, `${count} packets were sent`)
+
+        // Sent last, in the same way: all others have been decided when they arrive.
+        const controls = addresses.map((destination, i) => {
+          const ends = { source: client[i]!, destination }
+          return ipPacket(ends, tcp, tcpSegment(ends, { sourcePort: 7777, port: ALLOWED_PORT }, SYN, 'the control'))
+        })
+        await sendPackets(network, 'near', controls)
+        for (const [i] of controls.entries()) {
+          const isControl = (packet: Buffer) => packet.includes('the control') && packet[0]! >> 4 === (i === 0 ? 4 : 6)
+          t.ok(await sniffer.find(isControl), 'what is allowed arrives')
+        }
+        isOver = true
+        t.same(await others, [], 'other traffic goes on')
+        await sniffer.stop()
+
+        const arrived = sniffer.packets.filter(
+          (packet) => addresses.some((address) => isTo(packet, address)) && !isFromRouter(packet),
+        )
+        const wrong = arrived.filter((packet) => !isAllowed(packet, name === 'answering'))
+        t.same(
+          wrong.map((packet) => packet.toString('hex')),
+          [],
+          `${arrived.length} arrived, all of them allowed`,
+        )
+        const status = await product.status()
+        const counters = subtract(status.counters, before.counters)
+        const judged = subtract(status.packetThread, before.packetThread)
+        t.equal(counters.unanswered, 0)
+        t.equal(counters.queued, counters.allowed + counters.denied, JSON.stringify(counters))
+        t.equal(judged.queued, counters.queued, 'the packet thread had each of them once')
+        t.equal(status.queue.statistics!.idSequence, status.counters.queued)
+        t.match(judged, { failed: 0, overflows: 0, answerErrors: 0 })
+        const denied = counters.denied + counters.rememberedDenied
+        t.ok(denied > 1000 && judged.unreadable > 50, `${denied} denied, ${judged.unreadable} unreadable`)
+        t.equal(counters.rememberedDenied > 0, args.length === 0)
+      })
     }
+
+    t.test('it still runs, and decides', async (t) => {
+      t.match(await product.status(), { enforcing: true, problems: [] })
+      for (const address of closed) {
+        for (const port of [ALLOWED_PORT, DENIED_PORT]) await far.listen({ protocol: 'tcp', address, port })
+        t.match(await near.probe({ protocol: 'tcp', address, port: ALLOWED_PORT }), { ok: true })
+        t.match(await near.probe({ protocol: 'tcp', address, port: DENIED_PORT, timeoutMs: 300 }), { error: 'timeout' })
+      }
+    })
   })
-})
 
 /**
  * Whether policies let a packet that arrived pass: the engine's word on its bytes. A TCP packet that begins no connection

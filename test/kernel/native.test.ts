@@ -3,7 +3,9 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
 // Each part runs in a network namespace of its own, where `lo` is up and nothing else is.
-const parts = ['queue-conformance', 'queue', 'packet-threads', 'nftables', 'conntrack'] as const
+t.setTimeout(120_000)
+
+const parts = ['queue-conformance', 'queue', 'kept-queue', 'packet-threads', 'nftables', 'conntrack', 'sweep'] as const
 
 const missing = process.getuid?.() === 0 ? undefined : 'needs root, for network namespaces and nftables'
 

@@ -111,6 +111,20 @@ export class PacedFlows {
     return { sent: waits.length, prompt, lost, late: waits.length - prompt - lost }
   }
 
+  /** How long the answers of a span's rounds took that came: when the first one came, and the longest wait, in ms. */
+  waits(flow: PacedFlow, span: Span): { readonly firstAtMs: number; readonly longestMs: number } {
+    const answered = this.#within(span).flatMap(({ begunAtMs, answers }) =>
+      this.#pace.addresses.flatMap((address) => {
+        const atMs = answers.get(`${flow} ${address}`)
+        return atMs === undefined ? [] : [{ atMs, ms: atMs - begunAtMs }]
+      }),
+    )
+    return {
+      firstAtMs: Math.min(...answered.map(({ atMs }) => atMs)),
+      longestMs: Math.max(0, ...answered.map(({ ms }) => ms)),
+    }
+  }
+
   /** When the rounds were sent, each from its beginning to its end, in which a denied packet was answered all the same. */
   leaks(): readonly Span[] {
     return [...this.#rounds.values()]

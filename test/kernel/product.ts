@@ -4,6 +4,7 @@ import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { ask } from '../../src/control/socket.ts'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
@@ -22,8 +23,12 @@ export function knp(args: readonly string[], env: Readonly<Record<string, string
 export const skip: string | false =
   process.geteuid?.() === 0 || process.env.CI ? false : 'needs root: makes network namespaces'
 
+/** Arguments with which each new connection is asked about: for tests that count them, or have nobody to ask. */
+export const forgetful = ['--remember-allowed', '0s', '--remember-denied', '0s'] as const
+
 const START_TIMEOUT_MS = 20_000 * slow
 const CHANGE_TIMEOUT_MS = 10_000 * slow
+const STATUS_INTERVAL_MS = 5
 const COMMAND_TIMEOUT_MS = 10_000 * slow
 
 /** A folder of manifests. */
@@ -161,6 +166,20 @@ export class Product {
     await make()
     const isInForce = await this.#until(() => this.#generation > before, CHANGE_TIMEOUT_MS)
     if (!isInForce) throw new Error(`the change did not come into force: ${this.#stderr}`)
+    return performance.now() - started
+  }
+
+  /** The same by its status, which is at once what its lines say once a second only while much changes. */
+  async changeInStatus(make: () => Promise<void>): Promise<number> {
+    const { generation: before } = await this.status()
+    const started = performance.now()
+    await make()
+    for (let generation = before; generation <= before; { generation } = await this.status()) {
+      if (performance.now() - started > CHANGE_TIMEOUT_MS) {
+        throw new Error(`the change did not come into force: ${this.#stderr}`)
+      }
+      await sleep(STATUS_INTERVAL_MS)
+    }
     return performance.now() - started
   }
 

@@ -8,7 +8,7 @@ import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { parseQueueStatistics } from '../../src/native/queue-statistics.ts'
 import { queueNumbers } from '../../src/queue-range.ts'
 import { slow } from '../slow.ts'
-import { knp, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, knp, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 import type { UpdatesReport } from './updates.test.ts'
 
 // The kernel chooses the queue by a hash of both addresses and the protocol. With so many pairs none of three queues is left
@@ -17,7 +17,7 @@ const clients = Array.from({ length: 16 }, (_, i) => [`10.77.1.${i + 2}`, `fd77:
 const db = ['10.77.2.2', 'fd77:2::2'] as const
 const other = ['10.77.2.3', 'fd77:2::3'] as const
 const range = { first: 100, count: 3 }
-const several = ['--queue-count', `${range.count}`]
+const several = ['--queue-count', `${range.count}`, ...forgetful]
 const protocols = ['tcp', 'udp'] as const
 const families = [0, 1] as const
 const PAIRS = clients.length * protocols.length * families.length

@@ -1,105 +1,16 @@
-import type { ChildProcess } from 'node:child_process'
 import { isIPv4 } from 'node:net'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
-import {
-  DEFAULT_CONNECTION_MASK,
-  DEFAULT_PACKET_MASK,
-  LAST_STAMP,
-  layoutMarks,
-  nextStamp,
-} from '../../src/datapath/marks.ts'
+import t from 'tap'
+import { LAST_STAMP } from '../../src/datapath/marks.ts'
 import { Agent, type Connection } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
-import type { RulesetCounters } from '../../src/ruleset/ruleset.ts'
 import { ping } from '../tools/raw.ts'
-import type { HeldPacket, ListenerCommand } from './children/slow-listener.ts'
-import { addressBytes } from './packets.ts'
 import { skip } from './product.ts'
+import { allowed, marks, SlowListener, stamped } from './slow-listener.ts'
 
 const client = ['10.77.1.2', 'fd77:1::2']
 const db = ['10.77.2.2', 'fd77:2::2']
-const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
-/** A packet that should be queued is so at once; the others are waited for in vain this long. */
-const TAKE_MS = 1000
 
-/** The real ruleset in the router, and a listener that answers only when it is told to. */
-class SlowListener {
-  readonly #child: ChildProcess
-  readonly #lines: AsyncIterator<string>
-  #stamp = 1
-
-  static async start(network: Network): Promise<SlowListener> {
-    const script = fileURLToPath(new URL('./children/slow-listener.ts', import.meta.url))
-    const child = network.spawn('router', [process.execPath, '--no-warnings', script], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
-    const listener = new SlowListener(child)
-    await listener.#do({ op: 'install', subjects: db, stamp: 1 })
-    return listener
-  }
-
-  private constructor(child: ChildProcess) {
-    this.#child = child
-    this.#lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]()
-  }
-
-  /** The stamp of the generation in force. */
-  get stamp(): number {
-    return this.#stamp
-  }
-
-  /** Moves to the next generation, as if policies had changed. */
-  async change(): Promise<void> {
-    this.#stamp = nextStamp(this.#stamp)
-    await this.#do({ op: 'update', subjects: db, stamp: this.#stamp })
-  }
-
-  /** Takes what is queued and holds it. */
-  async take(timeoutMs = TAKE_MS): Promise<readonly HeldPacket[]> {
-    return (await this.#do({ op: 'take', timeoutMs })) as HeldPacket[]
-  }
-
-  /** Takes the one packet that is queued; the mark that allows it, with a stamp. */
-  async takeOne(t: Test, bits: number, comment: string): Promise<(stamp: number) => Promise<void>> {
-    const held = await this.take()
-    t.equal(held.length, 1, `${comment}: queued`)
-    const mark = held[0]?.mark ?? 0
-    t.equal(mark & marks.packetMask, marks.queued | bits, `${comment}: ${bits === 0 ? 'original' : 'reply'} direction`)
-    return async (stamp) => {
-      await this.#do({ op: 'answer', marks: held.map(({ mark }) => allowed(mark, stamp)) })
-    }
-  }
-
-  /** Answers all that it holds. */
-  async answer(answers: readonly number[]): Promise<void> {
-    await this.#do({ op: 'answer', marks: answers })
-  }
-
-  async counters(): Promise<RulesetCounters> {
-    return (await this.#do({ op: 'counters' })) as RulesetCounters
-  }
-
-  /** The connection mark of a connection, by the client's port. */
-  async markOf(address: string, port: number): Promise<number | undefined> {
-    const text = (await this.#do({ op: 'connections' })) as string
-    const written = isIPv4(address)
-      ? address
-      : addressBytes(address)
-          .toString('hex')
-          .replace(/....(?=.)/g, '$&:')
-    const line = text.split('\n').find((line) => line.includes(`src=${written} `) && line.includes(`sport=${port} `))
-    return line === undefined ? undefined : Number(/ mark=(\d+)/.exec(line)?.[1])
-  }
-
-  async #do(command: ListenerCommand): Promise<unknown> {
-    this.#child.stdin!.write(`${JSON.stringify(command)}\n`)
-    const { value } = await this.#lines.next()
-    if (value === undefined) throw new Error(`the listener ended at ${command.op}`)
-    return JSON.parse(value)
-  }
-}
+t.setTimeout(120_000)
 
 t.test('answers, stamps and generations', { skip }, async (t) => {
   const network = await createNetwork({
@@ -111,7 +22,8 @@ t.test('answers, stamps and generations', { skip }, async (t) => {
   })
   t.after(() => network.destroy())
   const [near, far] = await Promise.all([Agent.start(network, 'near'), Agent.start(network, 'far')])
-  const listener = await SlowListener.start(network)
+  // Each question is to come here.
+  const listener = await SlowListener.start(network, db, { allowedMs: 0, deniedMs: 0, size: 1 })
   for (const address of db) {
     for (const protocol of ['tcp', 'udp'] as const) await far.listen({ protocol, address, port: 80 })
   }
@@ -285,14 +197,74 @@ t.test('answers, stamps and generations', { skip }, async (t) => {
   })
 })
 
-function allowed(mark: number, stamp: number): number {
-  return (mark & ~marks.packetMask) | marks.allowed | (stamp << marks.stampShift)
-}
+t.test('answers that are delayed across a change teach nothing', { skip }, async (t) => {
+  const network = await createNetwork({
+    prefix: 'knpk',
+    hosts: [
+      { name: 'near', addresses: client },
+      { name: 'far', addresses: db },
+    ],
+  })
+  t.after(() => network.destroy())
+  const [near, far] = await Promise.all([Agent.start(network, 'near'), Agent.start(network, 'far')])
+  // What is remembered outlives this test.
+  const listener = await SlowListener.start(network, db, { allowedMs: 600_000, deniedMs: 600_000, size: 100 })
+  let port = 1000
 
-/** The connection mark with a stamp and nothing else. */
-function stamped(stamp: number): number {
-  return (stamp << marks.connectionShift) >>> 0
-}
+  /** One new connection to the port: whether it arrives, and how often the listener is asked about it. */
+  async function ask(address: string, answer: (mark: number) => number) {
+    const probing = near.probe({ protocol: 'udp', address, port, timeoutMs: 600 })
+    let questions = 0
+    for (let held = await listener.take(200); held.length > 0; held = await listener.take(200)) {
+      questions += held.length
+      await listener.answer(held.map(({ mark }) => answer(mark)))
+    }
+    return { ...((await probing).ok ? { arrives: true } : { arrives: false }), questions }
+  }
+  const changes = {
+    'what concerns others': () => listener.change(['192.0.2.1', '2001:db8::1']),
+    'what concerns the server': () => listener.change(db),
+    'what concerns the client': () => listener.change(client),
+    // The last one: it ends the recheck of all.
+    everything: () => listener.change(),
+  }
+  for (const [i, address] of db.entries()) {
+    for (const [name, change] of Object.entries(changes)) {
+      for (const [verdict, bit] of [
+        ['allowed', marks.allowed],
+        ['denied', marks.denied],
+      ] as const) {
+        t.test(`IPv${i === 0 ? 4 : 6}, ${verdict}, then a change of ${name}`, async (t) => {
+          await far.listen({ protocol: 'udp', address, port: ++port })
+          const decided = (mark: number) => (mark & ~marks.packetMask) | bit | (listener.stamp << marks.stampShift)
+          const isAllowed = verdict === 'allowed'
+          const connection = (await near.open({ protocol: 'udp', address, port })).connection!
+          const exchanging = connection.exchange('n', 1000)
+          const held = await listener.take()
+          const late = held.map(({ mark }) => decided(mark))
+          await change()
+          await listener.answer(late)
+          // An answer to the request is a question of its own, since the connection is not stamped.
+          for (let rest = await listener.take(200); rest.length > 0; rest = await listener.take(200)) {
+            await listener.answer(rest.map(({ mark }) => (mark & ~marks.packetMask) | marks.allowed))
+          }
+          t.equal((await exchanging).ok, isAllowed, 'the packet fares as it was decided')
+          t.equal((await listener.markOf(client[i]!, connection.port)) ?? 0, 0, 'no stamp')
+          const next = await ask(address, decided)
+          t.same(next, { arrives: isAllowed, questions: 1 }, 'the next connection is asked about')
+          const isOfOthers = name === 'what concerns others' || name === 'everything'
+          const third = await ask(address, decided)
+          t.same(
+            third,
+            { arrives: isAllowed, questions: isOfOthers ? 0 : 1 },
+            isOfOthers ? 'that was learnt' : 'what is being rechecked is asked about each time',
+          )
+          await connection.close()
+        })
+      }
+    }
+  }
+})
 
 async function openUdp(agent: Agent, address: string): Promise<Connection> {
   const { connection } = await agent.open({ protocol: 'udp', address, port: 80 })

@@ -2,7 +2,7 @@ import t from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork } from '../../src/lab/network.ts'
 import { ping } from '../tools/raw.ts'
-import { namespace, networkPolicy, Product, pod, policies, skip } from './product.ts'
+import { forgetful, namespace, networkPolicy, Product, pod, policies, skip } from './product.ts'
 
 // Two machines stand for all pods: a client address and a server address each are a pod, or an outside address.
 const clients = {
@@ -201,7 +201,7 @@ t.test('what rules say happens to real connections', { skip }, async (t) => {
       for (const protocol of ['tcp', 'udp'] as const) await far.listen({ protocol, address, port })
     }
   }
-  const product = await Product.start(network, folder)
+  const product = await Product.start(network, folder, { args: forgetful })
 
   async function passes({ from, to, port, protocol }: Flow, family: 4 | 6): Promise<string> {
     const sourceAddress = clients[from][family === 4 ? 0 : 1]
@@ -249,6 +249,8 @@ t.test('what rules say happens to real connections', { skip }, async (t) => {
           denied: idle.denied + 2 * denied.length,
           unanswered: 0,
           limited: 0,
+          rememberedAllowed: 0,
+          rememberedDenied: 0,
           ids: idle.ids + queued,
           judged: idle.judged + queued,
           failed: 0,

@@ -2,13 +2,14 @@ import t from 'tap'
 import { sweepMarks } from '../../src/native/conntrack.ts'
 import {
   Attributes,
-  AttributeWriter,
   MAX_SUBMITTED,
   type Netlink,
   NetlinkError,
   type NetlinkFailure,
   type NetlinkMessage,
 } from '../../src/native/netlink.ts'
+import { listingOf } from '../fixtures/listing.ts'
+import { connectionAttributes, ipv4 } from '../kernel/connections.ts'
 
 const TUPLE = 1
 const MARK = 8
@@ -34,15 +35,14 @@ class FakeConntrack implements Netlink {
     throw new Error('a sweep lists')
   }
 
-  dump(message: NetlinkMessage) {
+  dump(): never {
+    throw new Error('a sweep lists in parts')
+  }
+
+  startDump(message: NetlinkMessage) {
     this.asked = message
-    return this.#connections.map((bytes) => ({
-      type: 0x100,
-      flags: 2,
-      sequence: 1,
-      family: 2,
-      attributes: new Attributes(bytes),
-    }))
+    const entries = this.#connections.map((attributes) => ({ type: 0x100, flags: 2, family: 2, attributes }))
+    return listingOf([entries])
   }
 
   submit(messages: readonly NetlinkMessage[]) {
@@ -66,11 +66,11 @@ t.test('asks the kernel for the marks, looks again, and writes only masked bits'
   t.same(
     kernel.changes.map(({ attributes }) => {
       const change = new Attributes(attributes)
-      return [change.nested(TUPLE)?.u32(3), change.get(ZONE)?.[1], change.u32(MARK), change.u32(MARK_MASK)]
+      return [change.nested(TUPLE)?.nested(1)?.u32(1), change.get(ZONE)?.[1], change.u32(MARK), change.u32(MARK_MASK)]
     }),
     [
-      [0xabcd, undefined, 0x300, 0xff00],
-      [0xabcd, 7, 0x300, 0xff00],
+      [0x0a000001, undefined, 0x300, 0xff00],
+      [0x0a000001, 7, 0x300, 0xff00],
     ],
   )
 })
@@ -111,9 +111,6 @@ t.test('a connection that is gone is not counted, and any other refusal is throw
 })
 
 function connection(mark: number, zone?: number): Uint8Array {
-  const writer = new AttributeWriter()
-  const tuple = writer.openNest(TUPLE)
-  writer.u32(3, 0xabcd).closeNest(tuple).u32(MARK, mark)
-  if (zone !== undefined) writer.u16(ZONE, zone)
-  return writer.finish()
+  const ends = { source: ipv4(0x0a000001), sourcePort: 5000, destination: ipv4(0x0a000002), port: 53 }
+  return connectionAttributes({ protocol: 'udp', ...ends, mark, ...(zone === undefined ? {} : { zone }) })
 }

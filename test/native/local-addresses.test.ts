@@ -1,9 +1,10 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { formatAddress } from '../../src/engine/address.ts'
+import { formatAddress, parseAddress } from '../../src/engine/address.ts'
 import {
   type AddressListing,
   decodeAddresses,
+  isLocal,
   type LocalAddress,
   reportsAddresses,
   sameAddresses,
@@ -103,6 +104,37 @@ t.test('the same addresses, in whatever order', async (t) => {
   t.equal(sameAddresses([one], [two]), false)
   t.equal(sameAddresses([one], [{ ...one, prefixLength: 32 }]), false)
   t.equal(sameAddresses([], []), true)
+})
+
+t.test('what comes to this machine', async (t) => {
+  const local = (text: string): LocalAddress => {
+    const [written = '', prefixLength] = text.split('/')
+    return { address: parseAddress(written)!, prefixLength: Number(prefixLength), interfaceIndex: 1 }
+  }
+  const cases: readonly [rule: string, locals: readonly string[], address: string, expected: boolean][] = [
+    ['its own', ['10.0.0.1/24', '10.1.0.1/24'], '10.1.0.1', true],
+    ['a neighbour', ['10.0.0.1/24'], '10.0.0.2', false],
+    ['the subnet itself', ['10.0.0.1/24'], '10.0.0.0', false],
+    ['the broadcast of its subnet', ['10.0.0.1/24'], '10.0.0.255', true],
+    ['of the second one', ['192.0.2.1/24', '10.0.0.1/24'], '10.0.0.255', true],
+    ['another one', ['10.0.0.1/24'], '10.0.1.255', false],
+    ['where the prefix is longer', ['10.0.0.1/25'], '10.0.0.255', false],
+    ['in the second half', ['10.0.0.129/25'], '10.0.0.255', true],
+    ['four addresses have one', ['10.0.0.1/30'], '10.0.0.3', true],
+    ['two have none', ['10.0.0.0/31'], '10.0.0.1', false],
+    ['one has none', ['10.0.0.1/32'], '10.0.0.0', false],
+    ['above the sign bit', ['203.0.113.1/24'], '203.0.113.255', true],
+    ['everything is one subnet', ['10.0.0.1/0'], '255.255.255.255', true],
+    ['half of everything', ['10.0.0.1/1'], '127.255.255.255', true],
+    ['IPv6, its own', ['fd00::1/64'], 'fd00::1', true],
+    ['IPv6 has no broadcast', ['fd00::1/64'], 'fd00::ffff:ffff:ffff:ffff', false],
+    ['nor has a short prefix', ['fd00::1/24'], 'fd00::ff', false],
+    ['families do not mix', ['fd00::a00:1/24'], '10.0.0.255', false],
+    ['nor the other way round', ['10.0.0.1/24'], 'fd00::a00:ff', false],
+    ['nothing', [], '10.0.0.1', false],
+  ]
+  for (const [rule, locals, text, expected] of cases)
+    t.equal(isLocal(locals.map(local), parseAddress(text)!), expected, rule)
 })
 
 t.test('no bytes lead out of the bytes, and none throw', async (t) => {

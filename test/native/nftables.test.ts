@@ -11,6 +11,7 @@ import {
   listElements,
   readCounters,
 } from '../../src/native/nftables.ts'
+import { listingOf } from '../fixtures/listing.ts'
 
 const divert: Divert = {
   mask: 0xff00,
@@ -61,6 +62,49 @@ t.test('elements are split into messages that an attribute can hold, and none is
   )
 })
 
+t.test('elements that go by themselves: added, removed and added, so that their time begins anew', async (t) => {
+  const keys = [Uint8Array.of(10, 0, 0, 1), Uint8Array.of(10, 0, 0, 2)]
+  const changes = batch('knp').addFleeting('changed4', keys, 5_000_000_100)
+  t.same(
+    changes.messages.map(({ type, flags }) => [type & 0xff, flags & 0x400]),
+    [
+      [12, 0x400],
+      [14, 0],
+      [12, 0x400],
+    ],
+    'NEWSETELEM with CREATE, DELSETELEM, NEWSETELEM with CREATE',
+  )
+  for (const [i, { attributes }] of changes.messages.entries()) {
+    const message = new Attributes(attributes)
+    t.same([message.string(1), message.string(2)], ['knp', 'changed4'])
+    const elements = message.nested(3)!.all(1)
+    t.same(
+      elements.map((element) => element.nested(1)!.get(1)),
+      keys,
+    )
+    for (const element of elements) {
+      // 5,000,000,100 ms: 64 bits, network byte order.
+      const timeout = i === 1 ? undefined : Uint8Array.of(0, 0, 0, 1, 0x2a, 0x05, 0xf2, 0x64)
+      t.same(element.get(4), timeout)
+    }
+  }
+  t.same(batch('knp').addFleeting('changed4', [], 1000).messages, [])
+})
+
+t.test('a jump in a map of verdicts', async (t) => {
+  const { messages } = batch('knp').addJump('stamp', Uint8Array.of(10), 'stamp_7')
+  t.equal(messages.length, 1)
+  t.same([messages[0]!.type & 0xff, messages[0]!.flags & 0x400], [12, 0x400])
+  const message = new Attributes(messages[0]!.attributes)
+  t.same([message.string(1), message.string(2)], ['knp', 'stamp'])
+  const [element, ...rest] = message.nested(3)!.all(1)
+  t.same(rest, [])
+  t.same(element!.nested(1)!.get(1), Uint8Array.of(10))
+  const verdict = element!.nested(2)!.nested(2)!
+  t.same(verdict.get(1), Uint8Array.of(0xff, 0xff, 0xff, 0xfd), 'NFT_JUMP is -3')
+  t.equal(verdict.string(2), 'stamp_7')
+})
+
 t.test('no elements are no message', async (t) => {
   t.same(batch('knp').addElements('subjects4', []).deleteElements('subjects4', []).messages, [])
 })
@@ -81,7 +125,7 @@ t.test('a refusal names the step', async (t) => {
 })
 
 t.test('a set that is listed with a key twice is listed again', async (t) => {
-  const listingOf = (...keys: number[]) => {
+  const elementsOf = (...keys: number[]) => {
     const writer = new AttributeWriter()
     const list = writer.openNest(3)
     for (const key of keys) {
@@ -91,10 +135,10 @@ t.test('a set that is listed with a key twice is listed again', async (t) => {
     }
     return writer.closeNest(list).finish()
   }
-  const listings = [listingOf(1, 2, 1), listingOf(1, 2, 3)]
+  const listings = [elementsOf(1, 2, 1), elementsOf(1, 2, 3)]
   const netlink = { ...fakeNetlink({}), dump: () => [replyOf(listings.shift()!)] }
   t.same(listElements(netlink, 'knp', 'subjects4'), [Uint8Array.of(1), Uint8Array.of(2), Uint8Array.of(3)])
-  const restless = fakeNetlink({ listing: [listingOf(1, 1)] })
+  const restless = fakeNetlink({ listing: [elementsOf(1, 1)] })
   t.throws(() => listElements(restless, 'knp', 'subjects4'), { code: 'EINTR' })
 })
 
@@ -116,6 +160,7 @@ function fakeNetlink(kernel: { failures?: NetlinkFailure[]; listing?: Uint8Array
     submit: () => kernel.failures ?? [],
     get: () => kernel.listing?.map(replyOf)[0],
     dump: () => (kernel.listing ?? []).map(replyOf),
+    startDump: () => listingOf([]),
     close() {},
   }
 }

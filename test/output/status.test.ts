@@ -24,12 +24,13 @@ const healthy: FirewallStatus = {
   subjects: 2,
   onFailure: 'closed',
   denyWith: 'drop',
+  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
   divertRule: 'nft queue',
   queue: { number: 100, count: 1, length: 8192 },
   queues: [{ number: 100, packetThread }],
   failsafe: { inbound: ['tcp/22'], outbound: ['udp/53'] },
   warnings: [],
-  counters: { limited: 0, queued: 10, allowed: 7, denied: 2, unanswered: 1 },
+  counters: { rememberedAllowed: 5, rememberedDenied: 6, limited: 0, queued: 10, allowed: 7, denied: 2, unanswered: 1 },
   packetThread,
   repairs: 0,
   sources: [{ name: 'files policies/', isCurrent: true, syncedAtMs: Date.UTC(2026, 0, 2, 3, 4, 5), notes: [] }],
@@ -76,6 +77,7 @@ denied        drop
 no verdict    drop (closed)
 queue         100, room for 8192
 divert rule   nft queue
+remembered    5 connections allowed (for 30s), 6 connections denied (for 5s)
 packets       10 queued, 7 allowed, 2 denied, 1 without a verdict
 unreadable    1 (denied)
 repairs       0
@@ -168,6 +170,26 @@ t.test('policies on trial', async (t) => {
   t.equal(row(healthy, 'on trial'), undefined)
   t.ok(isHealthy({ ...healthy, trial }), 'is no trouble')
   t.match(statusJson({ ...healthy, trial }), { trial })
+})
+
+t.test('what the kernel remembers', async (t) => {
+  const remember = { allowedMs: 120_000, deniedMs: 1500, size: 9 }
+  t.equal(
+    row({ ...healthy, remember }, 'remembered'),
+    '5 connections allowed (for 2m), 6 connections denied (for 1500ms)',
+  )
+  t.equal(
+    row({ ...healthy, remember: { ...remember, deniedMs: 0 } }, 'remembered'),
+    '5 connections allowed (for 2m), nothing denied',
+  )
+  t.equal(
+    row({ ...healthy, remember: { ...remember, allowedMs: 0 } }, 'remembered'),
+    'nothing allowed, 6 connections denied (for 1500ms)',
+  )
+  t.match(statusJson({ ...healthy, remember }), {
+    remember,
+    counters: { rememberedAllowed: 5, rememberedDenied: 6 },
+  })
 })
 
 t.test('packets of a source that sends too many', async (t) => {

@@ -10,7 +10,7 @@ import { ObjectStore } from '../../src/sources/object-store.ts'
 import { shop } from '../fixtures/shop.ts'
 import { hostLine, networkSetLine, podLine, policyLine } from '../fixtures/world.ts'
 
-const FILE = 'last-good.json'
+const FILE = 'last-good.jsonl'
 
 async function folderFor(test: { after: (end: () => Promise<void>) => void }): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'knp-last-good-'))
@@ -78,11 +78,12 @@ t.test('what is of no use is as if there were nothing', async (t) => {
     ['no JSON', 'nonsense'],
     ['null', 'null'],
     ['a list', '[]'],
-    ['another format', whole.replace('"format":1', '"format":2')],
-    ['no format', whole.replace('"format":1,', '')],
-    ['no sources', '{"format":1,"savedAtMs":1}'],
-    ['sources that are no map', '{"format":1,"savedAtMs":1,"sources":{"files a":[]}}'],
-    ...[1, 10, 100, whole.length - 1].map((length) => [`cut off after ${length}`, whole.slice(0, length)] as const),
+    ['another format', whole.replace('"format":2', '"format":3')],
+    ['no format', whole.replace('"format":2,', '')],
+    ['no sources, and no end', '{"format":2,"savedAtMs":1}\n'],
+    ['an object of no source', whole.replace('{"source":"files a"}\n', '')],
+    ['without its last line', whole.replace(/\{"end":true\}\n$/, '')],
+    ...[1, 10, 100, whole.length - 2].map((length) => [`cut off after ${length}`, whole.slice(0, length)] as const),
   ]
   for (const [rule, text] of damaged) {
     await writeFile(path, text)
@@ -126,4 +127,27 @@ t.test('a full disk leaves the former picture', async (t) => {
   await rm(join(folder, `${FILE}.new`))
   await lastGood.save(new Map())
   t.same(await readdir(folder), [FILE], 'and nothing is left behind when it works again')
+})
+
+t.test('a picture that takes long to save is saved less often', async (t) => {
+  const lastGood = new LastGood(await folderFor(t))
+  const ending = new AbortController()
+  const askedAt: number[] = []
+  const picture = (ms: number) => (): Picture => {
+    askedAt.push(performance.now())
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+    return new Map()
+  }
+  lastGood.keep(picture(60), ending.signal)
+  await lastGood.settled()
+  lastGood.keep(picture(1000), ending.signal)
+  await lastGood.settled()
+  const [first, second] = askedAt
+  t.ok(second! - first! >= 60 + 20 * 60, `asked again after ${second! - first!} ms, twenty times as long as it took`)
+  // Twenty seconds from now.
+  lastGood.keep(picture(0), ending.signal)
+  const endedAt = performance.now()
+  ending.abort()
+  await lastGood.settled()
+  t.ok(askedAt[2]! - endedAt < 10_000, 'at the end it is saved at once')
 })

@@ -15,6 +15,9 @@ export default class RulesetPrint extends KnpCommand {
     'deny-with': runFlags['deny-with'],
     'queue-first': runFlags['queue-first'],
     'queue-count': runFlags['queue-count'],
+    'remember-allowed': runFlags['remember-allowed'],
+    'remember-denied': runFlags['remember-denied'],
+    'remember-size': runFlags['remember-size'],
     'marks-packet': runFlags['marks-packet'],
     'marks-conntrack': runFlags['marks-conntrack'],
   }
@@ -27,9 +30,9 @@ export default class RulesetPrint extends KnpCommand {
     const divert = divertChains.map(
       (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${formatQueues(config.queue)}\n`,
     )
-    const { onFailure, denyWith } = config
-    const rules = rulesText({ marks, onFailure, denyWith, failsafe: failsafeOf(config) })
-    const text = objectsText() + rules + divert.join('')
+    const { onFailure, denyWith, remember } = config
+    const rules = rulesText({ marks, onFailure, denyWith, remember, failsafe: failsafeOf(config) })
+    const text = objectsText(remember) + rules + divert.join('')
     await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
 }

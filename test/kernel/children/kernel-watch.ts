@@ -2,6 +2,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { configDefaults } from '../../../src/config.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, nextStamp } from '../../../src/datapath/marks.ts'
 import { type Address, formatAddress } from '../../../src/engine/address.ts'
 import { differences, readFingerprint } from '../../../src/native/fingerprint.ts'
@@ -21,6 +22,7 @@ const config = {
   denyWith: 'drop',
   failsafe: defaultFailsafe,
   queue: 87,
+  remember: configDefaults.remember,
   queuesTotal: 1,
 } as const
 const netlink = openNetlink()
@@ -54,7 +56,7 @@ async function watch(t: Test, options: Partial<KernelWatchOptions> = {}) {
 }
 
 function wanted(subjects: readonly Address[], stamp: number): Wanted {
-  return { subjects, stamp, host: undefined }
+  return { subjects, answerStamp: stamp, host: undefined }
 }
 
 async function install(t: Test, tracker: ChangeTracker, subjects: readonly Address[] = []): Promise<Ruleset> {

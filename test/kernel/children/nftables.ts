@@ -11,7 +11,8 @@ import {
   readCounters,
 } from '../../../src/native/nftables.ts'
 import { ANSWERS, DIVERTED } from '../../conformance/queue.ts'
-import { divert, installTable, mechanisms, openSender, TABLE } from './traffic.ts'
+import { until } from '../../until.ts'
+import { divert, installTable, mechanisms, nft, openSender, TABLE } from './traffic.ts'
 
 const netlink = openNetlink()
 t.teardown(() => netlink.close())
@@ -62,6 +63,21 @@ t.test('counters are read by name', async (t) => {
   const names = readCounters(netlink, TABLE).map(({ name }) => name)
   t.same(names.sort(), [DIVERTED, ...ANSWERS].map((mark) => `mark_${mark.toString(16)}`).sort())
   t.same(readCounters(netlink, 'nothing'), [])
+})
+
+t.test('elements go by themselves, their time begins anew, and one may be named twice', async (t) => {
+  nft(`add set inet ${TABLE} fleeting { type ipv4_addr; flags timeout; }`)
+  const add = (host: number, timeoutMs: number) => {
+    const keys = [Uint8Array.of(10, 0, 0, host), Uint8Array.of(10, 0, 0, host)]
+    commit(netlink, batch(TABLE).addFleeting('fleeting', keys, timeoutMs))
+  }
+  const hosts = () => listElements(netlink, TABLE, 'fleeting').map((key) => key[3])
+  add(1, 200)
+  add(1, 60_000)
+  add(2, 200)
+  t.same(hosts().sort(), [1, 2])
+  await until(async () => !hosts().includes(2))
+  t.same(hosts(), [1])
 })
 
 t.test('elements are added, added again, and deleted', async (t) => {

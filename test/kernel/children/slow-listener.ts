@@ -10,8 +10,15 @@ import { Ruleset, type Wanted } from '../../../src/ruleset/ruleset.ts'
 export type ListenerCommand =
   /** Makes the ruleset, with the addresses whose traffic is queued. */
   | { readonly op: 'install'; readonly subjects: readonly string[]; readonly stamp: number }
-  /** Moves it to another generation. */
-  | { readonly op: 'update'; readonly subjects: readonly string[]; readonly stamp: number }
+  /** Moves it to another generation, which decides otherwise about flows with these ends; without them, about all. */
+  | {
+      readonly op: 'update'
+      readonly subjects: readonly string[]
+      readonly stamp: number
+      readonly recheck?: readonly string[]
+    }
+  /** Ends the recheck of all ends of all changes. */
+  | { readonly op: 'endRecheck' }
   /** Takes what is queued, and holds it. */
   | { readonly op: 'take'; readonly timeoutMs: number }
   /** Answers all that it holds. */
@@ -35,6 +42,7 @@ const ruleset = new Ruleset({
   onFailure: 'closed',
   denyWith: 'drop',
   failsafe: defaultFailsafe,
+  remember: JSON.parse(process.argv[2]!),
   queue: 100,
   queuesTotal: 1,
 })
@@ -46,7 +54,7 @@ queue.close()
 ruleset.close()
 
 function wantedBy({ subjects, stamp }: { readonly subjects: readonly string[]; readonly stamp: number }): Wanted {
-  return { subjects: subjects.map((text) => parseAddress(text)!), stamp, host: undefined }
+  return { subjects: subjects.map((text) => parseAddress(text)!), answerStamp: stamp, host: undefined }
 }
 
 async function run(command: ListenerCommand): Promise<unknown> {
@@ -54,7 +62,11 @@ async function run(command: ListenerCommand): Promise<unknown> {
     case 'install':
       return ruleset.install(wantedBy(command))
     case 'update':
-      return ruleset.update(wantedBy(command))
+      return ruleset.update(wantedBy(command), {
+        recheck: command.recheck?.map((text) => parseAddress(text)!) ?? 'everything',
+      })
+    case 'endRecheck':
+      return ruleset.endRecheck(ruleset.rechecks.change)
     case 'take': {
       const count = queue.receive(command.timeoutMs)
       return Array.from({ length: count }, (_, i) => ({

@@ -11,7 +11,7 @@ import {
   type QueueMechanism,
   readCounters,
 } from '../../../src/native/nftables.ts'
-import { openQueue } from '../../../src/native/queue.ts'
+import { type BoundQueue, openQueue } from '../../../src/native/queue.ts'
 import { ANSWERS, type Datagram, DIVERTED, type QueueSize, type QueueUnderTest } from '../../conformance/queue.ts'
 
 export const TABLE = 'knptest'
@@ -111,7 +111,7 @@ export async function openSender(): Promise<Sender> {
 export async function openDiverted(
   size: QueueSize,
   receiveBufferBytes = RECEIVE_BUFFER_BYTES,
-): Promise<QueueUnderTest> {
+): Promise<QueueUnderTest & { readonly queue: BoundQueue }> {
   installTable()
   const netlink = openNetlink()
   installDivert(netlink)

@@ -3,6 +3,7 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { configDefaults } from '../../../src/config.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../../../src/datapath/marks.ts'
 import type { Delta, PolicyObject } from '../../../src/engine/index.ts'
 import { ObjectReader, readNetworkPolicy, readPod } from '../../../src/engine/index.ts'
@@ -50,6 +51,7 @@ const firewall = await Firewall.start({
   nodeName: 'router',
   onFailure: 'closed',
   denyWith: 'drop',
+  remember: configDefaults.remember,
   failsafe: defaultFailsafe,
   stateDir: await mkdtemp(join(tmpdir(), 'knp-updates-')),
   queueNumber: 100,
