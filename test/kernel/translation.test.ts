@@ -4,7 +4,7 @@ import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { slow } from '../slow.ts'
 import { sniff } from '../tools/raw.ts'
 import { addressBytes, protocols as numbers } from './packets.ts'
-import { networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
 const web = ['10.77.1.2', 'fd77:1::2'] as const
@@ -193,7 +193,7 @@ function sourcesOf(packets: readonly Buffer[], port: number): string {
 
 t.test('policies see who asks and which pod answers, whatever is translated', { skip }, async (t) => {
   const { network, folder, near, far } = await site(t)
-  const product = await Product.start(network, folder)
+  const product = await Product.start(network, folder, { args: forgetful })
 
   await t.test('a service and a NodePort', async (t) => {
     const before = await counts(product)
