@@ -6,7 +6,7 @@ import { learnt } from '../../src/ruleset/text.ts'
 import { slow } from '../slow.ts'
 import { ping, sendPackets, sniff } from '../tools/raw.ts'
 import { until } from '../until.ts'
-import { addressBytes, ipPacket, protocols, sctpInit, tcpSegment, udpDatagram } from './packets.ts'
+import { addressBytes, icmpMessage, ipPacket, protocols, sctpInit, tcpSegment, udpDatagram } from './packets.ts'
 import { hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
@@ -174,6 +174,17 @@ for (const denyWith of ['drop', 'reject'] as const) {
         t.same(await moved(product, () => pinged(api[family], /^reply$/)), askedAllowed(), 'each ping is')
         t.same(await moved(product, () => pinged(web[family], /^(timeout|unreachable)$/)), askedDenied())
       }
+    }
+    // The number that stands where others have their port (the checksum) is the same in all of these, their id is not.
+    const echo = (source: readonly [string, string], id: number) =>
+      families.map((i) => {
+        const ends = { source: source[i], destination: db[i] }
+        const [protocol, type] = i === 0 ? [protocols.icmp, 8] : [protocols.icmpv6, 128]
+        return ipPacket(ends, protocol, icmpMessage(ends, type, 0, Buffer.alloc(0), (id << 16) | (9000 - id)))
+      })
+    for (let id = 4000; id < 4003; id++) {
+      t.same(await movedBy(lab, product, 'near', echo(api, id)), askedAllowed(2), 'alike in all but their id')
+      t.same(await movedBy(lab, product, 'near', echo(web, id)), askedDenied(2))
     }
     const sctp = (sourcePort: number) =>
       families.map((i) =>
