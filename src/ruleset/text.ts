@@ -87,6 +87,8 @@ const unlessBeginning = [
   'ct state != new return',
   'meta l4proto != { tcp, udp, sctp } return',
   'meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return',
+  // Where it goes in the end is not what its header says: never allowed, and only who reads it knows.
+  'exthdr rt exists return',
 ]
 
 /**

@@ -221,6 +221,24 @@ t.test('only what begins is learnt, and only that is answered', { skip }, async 
   }
 })
 
+t.test('a packet that names further stops is answered by no tuple', { skip }, async (t) => {
+  const lab = await site(t, [...pods, ingress(80), locked])
+  const product = await run(lab, ...LONG)
+  const ROUTING = 43
+  const ends = { source: web[1], destination: db[1] }
+  let sourcePort = 6000
+  const syn = () => tcpSegment(ends, { sourcePort: sourcePort++, port: 80 }, 0x02)
+  const send = (packet: Buffer) => movedBy(lab, product, 'near', [packet])
+  const plain = () => ipPacket(ends, protocols.tcp, syn())
+  t.same(await send(plain()), askedAllowed())
+  t.same(await send(plain()), known('Allowed'), 'control: its tuple is remembered')
+  for (const type of [0, 2, 4, 9]) {
+    // RFC 8200 section 4.4: next header, length, type, one segment left; then an address.
+    const routing = Buffer.from([protocols.tcp, 2, type, 1, 0, 0, 0, 0, ...addressBytes(db[1])])
+    t.same(await send(ipPacket(ends, ROUTING, Buffer.concat([routing, syn()]))), askedDenied(), `type ${type}`)
+  }
+})
+
 t.test('a reply is answered by no tuple', { skip }, async (t) => {
   const lab = await site(t, [...pods, ingress(80), locked])
   const first = await run(lab, ...LONG)

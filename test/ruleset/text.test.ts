@@ -131,6 +131,7 @@ const unlessBeginning = [
   'ct state != new return',
   'meta l4proto != { tcp, udp, sctp } return',
   'meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return',
+  'exthdr rt exists return',
 ]
 
 t.test('our bits are cleared on the way in and on every way out', async (t) => {
