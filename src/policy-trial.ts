@@ -58,8 +58,8 @@ export class PolicyTrial {
     clearTimeout(this.#pending?.timer)
     store.beginTrial(source.name, objects)
     const timer = setTimeout(() => {
-      onExpiry(`${folder} was not confirmed in time: the former policies are in force again`)
-      void this.#end()
+      const message = `${folder} was not confirmed in time: the former policies are in force again`
+      void this.#end().then(() => onExpiry(message))
     }, confirmMs)
     const pending = { folder, endsAtMs: Date.now() + confirmMs }
     this.#pending = { ...pending, objects, timer }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork } from '../../src/lab/network.ts'
-import { networkPolicy, Product, pod, policies, skip } from './product.ts'
+import { forgetful, networkPolicy, Product, pod, policies, skip } from './product.ts'
 
 const clients = { web: ['10.77.1.2', 'fd77:1::2'], api: ['10.77.1.3', 'fd77:1::3'] } as const
 const db = ['10.77.2.2', 'fd77:2::2'] as const
@@ -67,7 +67,7 @@ t.test('an evaluator of a third party denies real packets', { skip }, async (t) 
       networkPolicy('db', { podSelector: { matchLabels: { app: 'db' } }, ingress: [{}] }),
     ])
   await write({})
-  const product = await Product.start(network, folder, { args: ['--evaluator', await moduleFile(t)] })
+  const product = await Product.start(network, folder, { args: ['--evaluator', await moduleFile(t), ...forgetful] })
 
   async function outcome(from: keyof typeof clients): Promise<string[]> {
     return Promise.all(
