@@ -130,7 +130,7 @@ t.test('each change by another program is reported with its name, and seen', asy
     [() => 'flush ruleset', 'table', false],
     [() => 'delete table inet knp', 'table', false],
     [() => 'flush table inet knp', /^chain after,/, false],
-    [() => `delete rule inet knp judge handle ${handle('judge')}`, 'chain judge', false],
+    [() => `delete rule inet knp known handle ${handle('known')}`, 'chain known', false],
     [() => 'add rule inet knp prepare accept', 'chain prepare', false],
     [() => 'insert rule inet knp before_input accept', 'chain before_input', false],
     [() => 'flush chain inet knp divert_forward', 'chain divert_forward', false],
