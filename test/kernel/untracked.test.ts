@@ -6,7 +6,7 @@ import { slow } from '../slow.ts'
 import { sendTcp, sniff } from '../tools/raw.ts'
 import { until } from '../until.ts'
 import { addressBytes } from './packets.ts'
-import { hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { forgetful, hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
 const near = ['10.77.1.2', 'fd77:1::2'] as const
@@ -70,7 +70,7 @@ async function site(t: Test, where: string, objects: readonly object[]): Promise
 }
 
 function run({ network, folder }: Site): Promise<Product> {
-  return Product.start(network, folder, { args: ['--node-name', 'edge', '--on-failure', 'closed'] })
+  return Product.start(network, folder, { args: ['--node-name', 'edge', '--on-failure', 'closed', ...forgetful] })
 }
 
 async function serve(agent: Agent, addresses: Addresses, ...ports: readonly number[]): Promise<void> {
