@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { Agent, type Stream } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { slow } from '../slow.ts'
-import { sniff } from '../tools/raw.ts'
+import { type Sniffer, sniff } from '../tools/raw.ts'
 import { addressBytes, protocols as numbers } from './packets.ts'
 import { forgetful, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 
@@ -249,11 +249,16 @@ t.test('policies see who asks and which pod answers, whatever is translated', { 
       'masqueraded, denied': outcome(far, db, other, 91),
     })
     t.same(reach, { service: 'reached', masqueraded: 'reached', 'masqueraded, denied': 'timeout' })
+    /** What arrives is reported a moment later. */
+    const reported = (sniffer: Sniffer, port: number, addresses: readonly string[]) =>
+      Promise.all(addresses.map((address) => sniffer.find((packet) => sourcesOf([packet], port) === address)))
+    await Promise.all([reported(atFar, 8080, web), reported(atNear, 90, edge)])
     t.equal(sourcesOf(atFar.packets, 8080), [...web].sort().join(), 'a service: the client itself')
     t.equal(sourcesOf(atNear.packets, 90), [...edge].sort().join(), 'what leaves: this machine')
     t.equal(sourcesOf(atNear.packets, 91), '')
     const before = atFar.packets.length
     t.equal(await outcome(near, web, edge, nodePorts.db + 80), 'reached')
+    await reported(atFar, 8080, edge)
     t.equal(sourcesOf(atFar.packets.slice(before), 8080), [...edge].sort().join(), 'a NodePort: this machine')
     await Promise.all([atFar.stop(), atNear.stop()])
   })

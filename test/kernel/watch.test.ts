@@ -70,7 +70,7 @@ t.test('whatever another program does to the table is undone within 100 ms', { s
   const cases: [name: string, script: () => string | Promise<string>][] = [
     ['flush ruleset', () => 'flush ruleset'],
     ['the table deleted', () => 'delete table inet knp'],
-    ['one rule deleted', async () => `delete rule inet knp judge handle ${await rule('judge')}`],
+    ['one rule deleted', async () => `delete rule inet knp ask handle ${await rule('ask')}`],
     ['the subjects flushed', () => 'flush set inet knp subjects4'],
     ['a rule added', () => 'insert rule inet knp prepare accept'],
     ['a base chain deleted', () => 'flush chain inet knp after_forward\ndelete chain inet knp after_forward'],
@@ -90,7 +90,7 @@ t.test('whatever another program does to the table is undone within 100 ms', { s
     t.same(await reach(), enforced, name)
     t.ok((await connection!.exchange(name, 500)).ok, 'a connection that is there goes on')
   }
-  t.match(product.stderr, /another program \(nft\) has changed table inet knp \(chain judge\)/)
+  t.match(product.stderr, /another program \(nft\) has changed table inet knp \(chain ask\)/)
   t.match(product.stderr, /another program \(nft\) has changed table inet knp \(elements of set subjects4\)/)
   t.match(await product.status(), { enforcing: true, repairs })
 })
