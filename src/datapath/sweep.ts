@@ -11,7 +11,7 @@ const SYN = 2
 const FORWARD: readonly number[] = [HOOK_FORWARD]
 const INPUT: readonly number[] = [HOOK_INPUT]
 const INPUT_OR_FORWARD: readonly number[] = [HOOK_INPUT, HOOK_FORWARD]
-const OUTPUT: readonly number[] = [HOOK_OUTPUT]
+const OUTPUT_OR_FORWARD: readonly number[] = [HOOK_OUTPUT, HOOK_FORWARD]
 const NONE: readonly number[] = []
 
 /** Which connections lose their stamp. */
@@ -77,13 +77,14 @@ export async function sweepConnections(sweep: ConnectionSweep): Promise<Swept> {
 
 /**
  * The hooks at which the first packet of a connection may have been judged: one that is kept must be allowed at each. None
- * where both ends are this machine's: such packets are never judged.
+ * where both ends are this machine's: such packets are never judged. What has an address of this machine as its source may
+ * be forwarded all the same, by a machine that forges it.
  *
  * @param isLocalAddress whether an address is one of this machine's, those of broadcasts included
  */
 export function plausibleHooks(packet: Packet, isLocalAddress: (address: Address) => boolean): readonly number[] {
   const isToLocal = isLocalAddress(packet.destination)
-  if (isLocalAddress(packet.source)) return isToLocal ? NONE : OUTPUT
+  if (isLocalAddress(packet.source)) return isToLocal ? NONE : OUTPUT_OR_FORWARD
   if (isToLocal) return INPUT
   return isMulticast(packet.destination) ? INPUT_OR_FORWARD : FORWARD
 }

@@ -64,7 +64,7 @@ export const sets = {
 
 /** Names of the sets that packets fill. */
 export const learnt = {
-  /** What the generation in force has decided about new connections: {@link TUPLE}. */
+  /** What the generation in force has decided about new connections. */
   allowed4: 'allowed4',
   allowed6: 'allowed6',
   denied4: 'denied4',

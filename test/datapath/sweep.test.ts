@@ -16,7 +16,7 @@ const local = ['10.0.0.1', 'fd00::1', '10.0.0.255']
 const either = [HOOK_INPUT, HOOK_FORWARD]
 
 const cases: [string, string, string, readonly number[]][] = [
-  ['from here', '10.0.0.1', '10.9.9.9', [HOOK_OUTPUT]],
+  ['from here, or forged', '10.0.0.1', '10.9.9.9', [HOOK_OUTPUT, HOOK_FORWARD]],
   ['to here', '10.9.9.9', '10.0.0.1', [HOOK_INPUT]],
   ['to here, IPv6', 'fd00::9', 'fd00::1', [HOOK_INPUT]],
   ['to itself', '10.0.0.1', '10.0.0.1', []],
@@ -30,7 +30,7 @@ const cases: [string, string, string, readonly number[]][] = [
   ['above the groups', '10.9.9.9', '240.0.0.0', [HOOK_FORWARD]],
   ['to everyone', '0.0.0.0', '255.255.255.255', either],
   ['to a group, IPv6', 'fe80::9', 'ff02::fb', either],
-  ['to a group from here', 'fd00::1', 'ff02::fb', [HOOK_OUTPUT]],
+  ['to a group from here', 'fd00::1', 'ff02::fb', [HOOK_OUTPUT, HOOK_FORWARD]],
 ]
 
 for (const [name, source, destination, hooks] of cases) {
