@@ -4,6 +4,7 @@ import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type HostSpec, type Network } from '../../src/lab/network.ts'
 import { type PingOutcome, ping, sendPackets, udpPacket } from '../tools/raw.ts'
 import { until } from '../until.ts'
+import { counts, moved } from './counts.ts'
 import {
   forgetful,
   hostEndpoint,
@@ -92,21 +93,6 @@ async function outcomes<Name extends string>(
     }),
   )
   return Object.fromEntries(entries) as Record<Name, string>
-}
-
-async function counts(product: Product): Promise<Readonly<Record<'queued' | 'allowed' | 'denied', number>>> {
-  const { queued, allowed, denied } = (await product.status()).counters
-  return { queued, allowed, denied }
-}
-
-/** How much each counter has moved. */
-async function moved(product: Product, before: Awaited<ReturnType<typeof counts>>): Promise<object> {
-  const now = await counts(product)
-  return {
-    queued: now.queued - before.queued,
-    allowed: now.allowed - before.allowed,
-    denied: now.denied - before.denied,
-  }
 }
 
 async function succeed(network: Network, argv: readonly string[], input = ''): Promise<string> {

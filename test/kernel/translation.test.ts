@@ -3,8 +3,10 @@ import { Agent, type Stream } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { slow } from '../slow.ts'
 import { type Sniffer, sniff } from '../tools/raw.ts'
+import { counts, moved } from './counts.ts'
 import { addressBytes, protocols as numbers } from './packets.ts'
 import { forgetful, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { now } from './streams.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
 const web = ['10.77.1.2', 'fd77:1::2'] as const
@@ -22,8 +24,6 @@ const protocols = ['tcp', 'udp'] as const
 /** Shorter than the time until a SYN is sent again. */
 const DENIED_AFTER_MS = 900
 const STREAM_MS = 60_000
-/** What comes every 20 ms, and has not come for so long, does not come. */
-const QUIET_MS = 400
 
 const block = (address: string) => ({ ipBlock: { cidr: `${address}/${address.includes(':') ? 128 : 32}` } })
 const portsOf = (...numbers: number[]) => numbers.flatMap((port) => [{ port }, { protocol: 'UDP', port }])
@@ -151,29 +151,6 @@ async function outcomes(asked: Readonly<Record<string, Promise<string>>>): Promi
 async function streams(agent: Agent, from: Addresses, to: Addresses, port: number): Promise<readonly Stream[]> {
   const target = (i: 0 | 1) => ({ sourceAddress: from[i], address: to[i], port, durationMs: STREAM_MS })
   return await Promise.all(families.flatMap((i) => [agent.subscribe(target(i)), agent.download(target(i))]))
-}
-
-/** What streams do now, one word where it is the same. */
-async function now(flows: readonly Stream[]): Promise<string> {
-  const words = flows.map(async (stream) => {
-    const isQuiet = (await stream.quiet(QUIET_MS, 3 * QUIET_MS)) && !(await stream.more(1, QUIET_MS))
-    return isQuiet ? 'nothing' : (await stream.more(3, 5000)) ? 'flows' : 'nothing'
-  })
-  return [...new Set(await Promise.all(words))].join()
-}
-
-async function counts(product: Product): Promise<Readonly<Record<'queued' | 'allowed' | 'denied', number>>> {
-  const { queued, allowed, denied } = (await product.status()).counters
-  return { queued, allowed, denied }
-}
-
-async function moved(product: Product, before: Awaited<ReturnType<typeof counts>>): Promise<object> {
-  const now = await counts(product)
-  return {
-    queued: now.queued - before.queued,
-    allowed: now.allowed - before.allowed,
-    denied: now.denied - before.denied,
-  }
 }
 
 /** Where packets of the other side come from that arrive at a port: by UDP, or the first ones of TCP. */

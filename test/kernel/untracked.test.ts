@@ -1,12 +1,14 @@
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { Agent, type Stream } from '../../src/lab/agent.ts'
+import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { slow } from '../slow.ts'
 import { sendTcp, sniff } from '../tools/raw.ts'
 import { until } from '../until.ts'
+import { counts, moved } from './counts.ts'
 import { addressBytes } from './packets.ts'
 import { forgetful, hostEndpoint, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
+import { now } from './streams.ts'
 
 const edge = ['10.77.0.1', 'fd77::1'] as const
 const near = ['10.77.1.2', 'fd77:1::2'] as const
@@ -18,8 +20,6 @@ const protocols = ['tcp', 'udp'] as const
 /** Shorter than the time until a SYN is sent again. */
 const DENIED_AFTER_MS = 900
 const STREAM_MS = 60_000
-/** What comes every 20 ms, and has not come for so long, does not come. */
-const QUIET_MS = 400
 const script = fileURLToPath(new URL('./children/forget-connections.ts', import.meta.url))
 
 type Addresses = readonly [v4: string, v6: string]
@@ -114,29 +114,6 @@ async function connectAll(agent: Agent, to: Addresses, port: number): Promise<(n
   return async (nonce) => {
     const answers = await Promise.all(opened.map(({ connection }) => connection!.exchange(nonce, DENIED_AFTER_MS)))
     return [...new Set(answers.map(({ ok, error }) => (ok ? 'answered' : error)))].join()
-  }
-}
-
-/** What streams do now, one word where it is the same. */
-async function now(flows: readonly Stream[]): Promise<string> {
-  const words = flows.map(async (stream) => {
-    const isQuiet = (await stream.quiet(QUIET_MS, 3 * QUIET_MS)) && !(await stream.more(1, QUIET_MS))
-    return isQuiet ? 'nothing' : (await stream.more(3, 5000)) ? 'flows' : 'nothing'
-  })
-  return [...new Set(await Promise.all(words))].join()
-}
-
-async function counts(product: Product): Promise<Readonly<Record<'queued' | 'allowed' | 'denied', number>>> {
-  const { queued, allowed, denied } = (await product.status()).counters
-  return { queued, allowed, denied }
-}
-
-async function moved(product: Product, before: Awaited<ReturnType<typeof counts>>): Promise<object> {
-  const now = await counts(product)
-  return {
-    queued: now.queued - before.queued,
-    allowed: now.allowed - before.allowed,
-    denied: now.denied - before.denied,
   }
 }
 
