@@ -1,4 +1,3 @@
-import { setPriority } from 'node:os'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { attachEngine, type Generation, type PolicyKind } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
@@ -40,18 +39,6 @@ const RECEIVE_TIMEOUT_MS = 1000
 /** Under load the queue's own counters are read once in so many batches: reading them allocates. */
 const NOTE_INTERVAL = 256
 
-/** Ahead of everything else that this machine does at the usual priority, 0: what compiles policies must not delay packets. */
-const PRIORITY = -10
-
-/** Of this thread alone. Without CAP_SYS_NICE it stays as it is, which costs latency only. */
-function hurry(): void {
-  try {
-    setPriority(PRIORITY)
-  } catch {
-    // Nothing depends on it.
-  }
-}
-
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(
   port: MessagePort,
@@ -81,7 +68,6 @@ function run(
 
 const port = parentPort!
 const data = workerData as PacketThreadData
-hurry()
 try {
   run(port, data, await loadPipeline(data.evaluators))
 } catch (error) {
