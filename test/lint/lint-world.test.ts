@@ -58,7 +58,7 @@ t.test('whom a match selects, as looking at each workload says', async (t) => {
         }
       },
     ),
-    { numRuns: 100 },
+    { numRuns: 400 },
   )
   t.ok(selected > 50, 'some are selected')
 })
