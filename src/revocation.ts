@@ -21,10 +21,14 @@ export interface RevocationSite {
   readonly onProblem: (error: unknown) => void
 }
 
-/** The shortest time from one sweep to the next. */
-const SWEEP_INTERVAL_MS = 200
-/** Of a long sweep's time so many more are left to others. */
-const PAUSE_PER_SWEEP = 9
+/** The shortest and the longest time from one sweep to the next. */
+const SWEEP_INTERVAL_MS = { least: 200, most: 2_000 }
+/**
+ * Of a sweep's time so many more are left to others: while the kernel looks through its table (10 ms where that has room for
+ * 260,000 connections) it takes no packets in on that processor. What waits meanwhile costs little: packets of what changed
+ * are judged.
+ */
+const PAUSE_PER_SWEEP = 99
 
 /**
  * Follows changes: the connections of the addresses that a change concerns are looked through, those no longer allowed lose
@@ -72,7 +76,8 @@ export class Revocation {
         this.#hasProblem = true
         this.#site.onProblem(error)
       }
-      const pauseMs = Math.max(SWEEP_INTERVAL_MS, (performance.now() - begunMs) * PAUSE_PER_SWEEP)
+      const { least, most } = SWEEP_INTERVAL_MS
+      const pauseMs = Math.min(most, Math.max(least, (performance.now() - begunMs) * PAUSE_PER_SWEEP))
       await sleep(pauseMs, undefined, { signal }).catch(() => {})
     }
     this.#work = undefined

@@ -13,11 +13,14 @@ export interface SavedPicture {
 }
 
 const FORMAT = 2
-/** About a millisecond's work. */
-const OBJECTS_PER_WRITE = 200
-const SAVE_INTERVAL_MS = 500
+/** Less than a millisecond's work. */
+const OBJECTS_PER_WRITE = 50
+/** Changes that come together are saved together. */
+const SAVE_DELAY_MS = 500
+/** While changes go on; who starts from a picture that is some seconds old has its sources to correct it. */
+const SAVE_INTERVAL_MS = 10_000
 /** Of a large picture's time so much more is left to others. */
-const PAUSE_PER_SAVE = 20
+const PAUSE_PER_SAVE = 99
 const FILE = 'last-good.jsonl'
 
 /**
@@ -29,7 +32,7 @@ export class LastGood {
   readonly #onProblem: (message: string) => void
   #saving: Promise<void> = Promise.resolve()
   #isDue = false
-  #pauseMs = SAVE_INTERVAL_MS
+  #nextSaveMs = 0
   #problem: string | undefined
 
   /**
@@ -47,19 +50,21 @@ export class LastGood {
   }
 
   /**
-   * Saves a picture soon, seldom enough to leave the disk alone: of the calls of half a second the first one's picture is
-   * asked for at the end. At once when the signal aborts. A disk that refuses stops nothing.
+   * Saves a picture within half a second, or ten seconds while changes go on: `picture` is asked for then. At once when the
+   * signal aborts. A disk that refuses stops nothing.
    */
   keep(picture: () => Picture, signal: AbortSignal): void {
     if (this.#isDue) return
     this.#isDue = true
     this.#saving = this.#saving.then(async () => {
-      await setTimeout(this.#pauseMs, undefined, { signal }).catch(() => {})
+      const waitMs = Math.max(SAVE_DELAY_MS, this.#nextSaveMs - performance.now())
+      await setTimeout(waitMs, undefined, { signal }).catch(() => {})
       this.#isDue = false
       const begunMs = performance.now()
       try {
         await this.save(picture())
-        this.#pauseMs = Math.max(SAVE_INTERVAL_MS, (performance.now() - begunMs) * PAUSE_PER_SAVE)
+        const endMs = performance.now()
+        this.#nextSaveMs = endMs + Math.max(SAVE_INTERVAL_MS, (endMs - begunMs) * PAUSE_PER_SAVE)
         this.#problem = undefined
       } catch (error) {
         const message = `${this.#folder}: the picture in force cannot be saved for the next start: ${(error as Error).message}`
