@@ -1,5 +1,6 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
+import { bridgeRemedy, bridges, unheardBridges } from './bridges.ts'
 import { findCollisions } from './collisions.ts'
 import { configDefaults } from './config.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
@@ -241,30 +242,10 @@ function checkDnsRace(version: string): Finding {
   }
 }
 
-/** Packets between two ports of one bridge pass the firewall only with br_netfilter. */
 function checkBridges(): Finding[] {
-  const bridges = readdirSync('/sys/class/net').filter(
-    (name) => readText(`/sys/class/net/${name}/bridge/bridge_id`) !== undefined,
-  )
-  if (bridges.length === 0) return []
-  if (readText('/proc/sys/net/bridge/bridge-nf-call-iptables')?.trim() === '1') {
-    return [{ check: 'bridges', result: 'ok', detail: `bridged traffic passes the firewall (${bridges.join(', ')})` }]
-  }
-  return [
-    {
-      check: 'bridges',
-      result: 'warn',
-      detail: `traffic between two ports of a bridge (${bridges.join(', ')}) does not pass the firewall`,
-      remedy:
-        'modprobe br_netfilter; sysctl net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1',
-    },
-  ]
-}
-
-function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return undefined
-  }
+  const unheard = unheardBridges()
+  if (unheard !== undefined) return [{ check: 'bridges', result: 'warn', detail: unheard, remedy: bridgeRemedy }]
+  const names = bridges()
+  if (names.length === 0) return []
+  return [{ check: 'bridges', result: 'ok', detail: `bridged traffic passes the firewall (${names.join(', ')})` }]
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { bridgeRemedy, unheardBridges } from './bridges.ts'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { PacketThreads, sumCounters } from './datapath/threads.ts'
 import {
@@ -369,7 +370,10 @@ export class Firewall {
         inbound: options.failsafe.inbound.map(formatFailsafe),
         outbound: options.failsafe.outbound.map(formatFailsafe),
       },
-      warnings: compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
+      warnings: [
+        ...compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
+        ...this.#gaps(),
+      ],
       onFailure: options.onFailure,
       denyWith: options.denyWith,
       remember: options.remember,
@@ -414,6 +418,13 @@ export class Firewall {
     await this.#threads.stop()
     this.#ruleset.close()
     this.#giveBack()
+  }
+
+  /** What of the workloads' traffic the kernel does not hand over. */
+  #gaps(): readonly string[] {
+    if (this.#compiled.protectedWorkloads === 0) return []
+    const unheard = unheardBridges()
+    return unheard === undefined ? [] : [`${unheard}: ${bridgeRemedy}`]
   }
 
   /** Brings the picture into force as it is now; what the kernel remembers of it goes as far as it must. */
