@@ -297,7 +297,7 @@ function* chainRules({
     [
       // Confirmed: a stamp on a connection that no packet has passed yet was put there by somebody else.
       `ct status confirmed ct state { new, established } ${hasStamp} accept`,
-      `ct state related meta l4proto { icmp, ipv6-icmp } ${hasStamp} accept`,
+      `ct state related meta l4proto { icmp, icmpv6 } ${hasStamp} accept`,
       'goto tuples',
     ],
   ]
@@ -341,7 +341,7 @@ function* chainRules({
       'counter name queued',
       ask(queued),
       `ct direction reply ${ask(reply)}`,
-      `ct state related meta l4proto { icmp, ipv6-icmp } ${ask(related)} return`,
+      `ct state related meta l4proto { icmp, icmpv6 } ${ask(related)} return`,
       // Nobody knows which end began these. Invalid packets of other protocols are malformed: judged as they stand, so
       // that a wrong checksum does not make an answer of them.
       `ct state untracked ${ask(either)} return`,

@@ -180,7 +180,7 @@ t.test('what is known passes without being asked about, in this order', async (t
   )
   t.same(chain('known'), [
     `ct status confirmed ct state { new, established } ${hasStamp} accept`,
-    `ct state related meta l4proto { icmp, ipv6-icmp } ${hasStamp} accept`,
+    `ct state related meta l4proto { icmp, icmpv6 } ${hasStamp} accept`,
     'goto tuples',
   ])
   t.same(
@@ -433,6 +433,15 @@ t.test('a flood of one source is cut off before it is queued, and after what is 
   t.match(objectsText(remember), /set sources4 \{ type ipv4_addr; flags dynamic; size \d+; timeout \d+s; \}/)
   t.match(objectsText(remember), /set sources6 \{ type ipv6_addr; flags dynamic; size \d+; timeout \d+s; \}/)
 })
+
+t.test(
+  "protocols have the names that nft's grammar has: any other needs /etc/protocols, which images lack",
+  async (t) => {
+    const named = [...rulesText(defaults).matchAll(/l4proto (?:!= )?(?:\{ ([^}]*) \}|([a-z]\S*))/g)]
+    const names = new Set(named.flatMap(([, list, one]) => (list ?? one ?? '').split(/, */)))
+    t.strictSame([...names].map((name) => name.trim()).sort(), ['icmp', 'icmpv6', 'sctp', 'tcp', 'udp'])
+  },
+)
 
 t.test('the text is the same every time', async (t) => {
   t.equal(objectsText(remember), objectsText(remember))
