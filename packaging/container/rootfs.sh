@@ -23,7 +23,7 @@ node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 22 ||
   fail "$node: Node.js 22.19 or newer is needed" 5
 
 # One /usr, as Debian has it; the loader is found by the old name.
-mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64" "$root/etc/knp" "$root/run/knp" "$root/var/lib/knp" \
+mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64" "$root/etc/knp/policies" "$root/run/knp" "$root/var/lib/knp" \
   "$root/proc" "$root/sys" "$root/dev" "$root/tmp"
 for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$root/$folder"; done
 ln -s /run "$root/var/run"
