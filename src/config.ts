@@ -8,6 +8,7 @@ import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader }
 import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
+import { formatListenAddress, parseListenAddress } from './listen-address.ts'
 import type { QueueRange } from './queue-range.ts'
 import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
 import type { DenyWith, OnFailure, Remember } from './ruleset/text.ts'
@@ -37,6 +38,8 @@ export interface Config {
   readonly remember: Remember
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
   readonly marks: { readonly packet: number; readonly conntrack: number }
+  /** `address`: where /metrics, /healthz and /readyz are served, as `parseListenAddress` reads it, or `none`. */
+  readonly metrics: { readonly address: string }
   /** `socket`: absolute path; `group`: name of the group that may connect, none but root's own where absent. */
   readonly control: { readonly socket: string; readonly group?: string }
   /** Absolute path of the folder for what outlives a restart. */
@@ -81,6 +84,7 @@ export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   queue: { first: 100, count: 1, maxLength: 8192 },
   remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
+  metrics: { address: '127.0.0.1:9080' },
   control: { socket: '/run/knp/control.sock' },
   stateDir: '/var/lib/knp',
   failsafe: {
@@ -110,6 +114,8 @@ export interface ConfigFlags extends SourceFlags {
   readonly 'remember-size'?: number | undefined
   readonly 'marks-packet'?: string | undefined
   readonly 'marks-conntrack'?: string | undefined
+  /** `127.0.0.1:9080`, `[::1]:9080`, or `none`. */
+  readonly 'metrics-address'?: string | undefined
   readonly 'control-socket'?: string | undefined
   readonly 'control-group'?: string | undefined
   readonly 'state-dir'?: string | undefined
@@ -234,6 +240,7 @@ function readSettings(settings: Settings): Config {
       packet: settings.of(['marks', 'packet'], packetMask, marks.packet),
       conntrack: settings.of(['marks', 'conntrack'], connectionMask, marks.conntrack),
     },
+    metrics: { address: settings.of(['metrics', 'address'], metricsAddress, configDefaults.metrics.address) },
     control: {
       socket: settings.of(['control', 'socket'], socketPath, control.socket),
       ...(group !== undefined && { group }),
@@ -360,7 +367,7 @@ const knownKeys: KeyTree = {
   queue: { first: null, count: null, maxLength: null },
   remember: { allowed: null, denied: null, size: null },
   marks: { packet: null, conntrack: null },
-  metrics: null,
+  metrics: { address: null },
   control: { socket: null, group: null },
   stateDir: null,
   failsafe: { inbound: null, outbound: null },
@@ -373,7 +380,6 @@ const laterKeys = new Map<string, unknown>([
   ['mode', 'enforce'],
   ['unknownLocal', undefined],
   ['hold', undefined],
-  ['metrics', undefined],
   ['log', undefined],
 ])
 
@@ -486,6 +492,14 @@ function absolutePath(reader: ObjectReader): string {
   return resolve(text)
 }
 
+function metricsAddress(reader: ObjectReader): string {
+  const text = reader.string()
+  if (text === 'none') return text
+  const endpoint = parseListenAddress(text)
+  if (!endpoint) reader.fail(`"${text}" is no address and port such as 127.0.0.1:9080 or [::1]:9080, and not none`)
+  return formatListenAddress(endpoint)
+}
+
 /** What fits into sun_path (unix(7)), its ending zero aside. */
 const MAX_SOCKET_PATH_BYTES = 107
 
@@ -553,6 +567,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
       size: flags['remember-size'],
     },
     marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
+    metrics: { address: flags['metrics-address'] },
     control: { socket: absolute(flags['control-socket']), group: flags['control-group'] },
     stateDir: absolute(flags['state-dir']),
     failsafe: {

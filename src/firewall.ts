@@ -14,6 +14,7 @@ import {
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
 import type { FirewallStatus } from './firewall-status.ts'
+import { stalledText } from './health.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
 import { claimNamespace } from './native/claim.ts'
 import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
@@ -344,6 +345,7 @@ export class Firewall {
     if (this.#revocationProblem !== undefined) problems.push(this.#revocationProblem)
     const excess = this.#pacer.excess(clockMs())
     if (excess > 0) problems.push(this.#excessMessage(excess))
+    problems.push(...this.stalledQueues().map(stalledText))
     return {
       mode: 'enforce',
       enforcing: this.#isInForce,
@@ -394,6 +396,11 @@ export class Firewall {
       ...(this.#restoredFromMs !== undefined && this.#store.hasRestored && { restoredFromMs: this.#restoredFromMs }),
       startedAtMs: this.#startedAtMs,
     }
+  }
+
+  /** Queues whose packet threads stand still. */
+  stalledQueues(): readonly number[] {
+    return this.#threads.stalled()
   }
 
   /** The queues' sockets, by queue. Whoever has duplicates of them keeps the queues bound when this firewall has ended. */
@@ -489,6 +496,7 @@ export class Firewall {
 
   /** The net under what the kernel reports; tries again what has failed. */
   #checkAgain(): void {
+    this.#threads.look()
     if (this.#lastGood.problem !== undefined) this.#keepPicture()
     if (this.#isWorking) return
     this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })

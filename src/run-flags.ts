@@ -3,7 +3,7 @@ import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMas
 import { formatDuration } from './duration.ts'
 import { clusterFlags } from './source-flags.ts'
 
-const { onFailure, denyWith, queue, remember, marks, control, stateDir, failsafe } = configDefaults
+const { onFailure, denyWith, queue, remember, marks, metrics, control, stateDir, failsafe } = configDefaults
 /** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
 const shows = (text: string) => async () => text
 
@@ -90,6 +90,11 @@ export const runFlags = {
     defaultHelp: shows(formatMask(marks.conntrack)),
     description: '4 adjoining bits of the connection mark',
     helpValue: 'MASK',
+  }),
+  'metrics-address': Flags.string({
+    defaultHelp: shows(metrics.address),
+    description: 'where /metrics, /healthz and /readyz are served: 127.0.0.1:9080, [::1]:9080, or none',
+    helpValue: 'ADDRESS:PORT',
   }),
   'control-socket': Flags.string({
     defaultHelp: shows(control.socket),

@@ -65,6 +65,7 @@ denyWith: reject
 queue: {first: 200, count: 4, maxLength: 64}
 remember: {allowed: 2m, denied: 0s, size: 1000}
 marks: {packet: 0x0000ff00, conntrack: "0xF"}
+metrics: {address: "[0:0::1]:80"}
 control: {socket: /run/other.sock, group: wheel}
 stateDir: /srv/state
 failsafe:
@@ -83,6 +84,7 @@ evaluators:
     queue: { first: 200, count: 4, maxLength: 64 },
     remember: { allowedMs: 120_000, deniedMs: 0, size: 1000 },
     marks: { packet: 0xff00, conntrack: 0xf },
+    metrics: { address: '[0:0::1]:80' },
     control: { socket: '/run/other.sock', group: 'wheel' },
     stateDir: '/srv/state',
     failsafe: { inbound: [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8', 'fd00::/8'] }], outbound: [] },
@@ -211,7 +213,9 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ['a time without a unit', 'remember: {allowed: 30}', '1: remember.allowed: expected a string, found 30'],
   ['a time that is none', 'remember: {denied: soon}', '1: remember.denied: "soon" is no time; write for example 500ms'],
   ['nothing to remember in', 'remember: {size: 0}', '1: remember.size: 0 is outside 1-16777216'],
-  ['metrics', 'metrics: {address: "127.0.0.1:1"}', '1: metrics: not supported by this version'],
+  ['metrics', 'metrics: "127.0.0.1:1"', '1: metrics: '],
+  ['metrics.address', 'metrics: {address: 9080}', '1: metrics.address: '],
+  ['metrics.address', 'metrics: {address: "localhost:1"}', '1: metrics.address: "localhost:1" is no address and port'],
   ['an evaluator that is text', 'evaluators: [a]', '1: evaluators[0]: expected a mapping, found "a"'],
   ['an evaluator without a module', 'evaluators:\n- {}', '2: evaluators[0]: module is missing'],
   ['no path', 'evaluators: [{module: ""}]', '1: evaluators[0].module: empty'],
@@ -324,6 +328,7 @@ t.test('flags win over the file', async (t) => {
     'remember-size': 9,
     'marks-packet': '0x00007f00',
     'marks-conntrack': '15',
+    'metrics-address': 'none',
     'control-socket': 'c.sock',
     'control-group': 'staff',
     'state-dir': '../s',
@@ -339,6 +344,7 @@ t.test('flags win over the file', async (t) => {
     queue: { first: 7, count: 8, maxLength: 6 },
     remember: { allowedMs: 3_600_000, deniedMs: 0, size: 9 },
     marks: { packet: 0x7f00, conntrack: 15 },
+    metrics: { address: 'none' },
     control: { socket: join(tmpdir(), 'c.sock'), group: 'staff' },
     stateDir: join(tmpdir(), '../s'),
     failsafe: {
@@ -373,6 +379,7 @@ t.test('flags that cannot be understood', async (t) => {
     [{ 'marks-packet': '0x7g' }, '--marks-packet: "0x7g" is no mask such as 0x7f000000'],
     [{ 'marks-packet': '9999999999' }, '--marks-packet: 9999999999 is outside 0-4294967295'],
     [{ 'marks-conntrack': '1' }, '--marks-conntrack: 0x00000001 is not enough: 4 adjoining bits are needed'],
+    [{ 'metrics-address': ':9080' }, '--metrics-address: ":9080" is no address and port such as 127.0.0.1:9080'],
     [{ 'control-socket': '' }, '--control-socket: empty'],
     [{ 'state-dir': '' }, '--state-dir: empty'],
     [{ 'failsafe-inbound': ['22'] }, '--failsafe-inbound: "22" is not of the form tcp/22, tcp/22@10.0.0.0/8 or none'],

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { Flags } from '@oclif/core'
 import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
+import { Monitoring } from '../control/monitoring.ts'
 import { type ControlMethods, ControlServer, findGroup } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
 import { loadPipeline } from '../evaluators.ts'
@@ -44,8 +45,12 @@ export default class Run extends KnpCommand {
       // A start that fails may fail again and again: until one succeeds nobody answers what waits.
       if (!queues.isHeld) this.tell(() => queues.release())
       throw error
+    } finally {
+      await this.monitoring?.close()
     }
   }
+
+  private monitoring: Monitoring | undefined
 
   private async enforce(manager: ServiceManager, queues: KeptQueues): Promise<void> {
     const { flags } = await this.parse(Run)
@@ -70,8 +75,17 @@ export default class Run extends KnpCommand {
       else
         this.report('source-broken', `source ${name} cannot be read, the last good policies stay in force:\n${error}`)
     }
+    const sources = await Promise.all(config.sources.map((source) => openSource(source, onHealth)))
+    // Probes are answered while the first picture is waited for.
+    const monitoring = await Monitoring.start({
+      address: config.metrics.address,
+      sources,
+      onProblem: (problem) =>
+        problem ? this.report('warning', problem) : this.report('note', 'metrics and probes are served now'),
+    })
+    this.monitoring = monitoring
     const firewall = await Firewall.start({
-      sources: await Promise.all(config.sources.map((source) => openSource(source, onHealth))),
+      sources,
       nodeName,
       onFailure,
       denyWith,
@@ -88,7 +102,8 @@ export default class Run extends KnpCommand {
     })
     let control: ControlServer | undefined
     try {
-      control = await ControlServer.listen(endpoint.socket, controlMethods(firewall), groupId)
+      monitoring.watch(firewall)
+      control = await ControlServer.listen(endpoint.socket, controlMethods(firewall, monitoring), groupId)
       this.tell(() => queues.hold(firewall.queueSockets()))
       const status = firewall.status()
       if (this.jsonEnabled())
@@ -149,9 +164,9 @@ function stoppedText(onFailure: OnFailure, isHeld: boolean): string {
     : 'stopped; the rules are removed'
 }
 
-function controlMethods(firewall: Firewall): ControlMethods {
+function controlMethods(firewall: Firewall, monitoring: Monitoring): ControlMethods {
   return {
-    status: () => firewall.status(),
+    status: () => monitoring.complete(firewall.status()),
     apply: ({ folder, confirmMs, kept }) =>
       firewall.apply(folder as string, confirmMs as number, kept as KeptConnection | undefined),
     confirm: () => firewall.confirm(),

@@ -20,6 +20,7 @@ export const counterNames = [
   'batches',
   'overflows',
   'answerErrors',
+  'rounds',
 ] as const
 
 export type Counters = Float64Array<SharedArrayBuffer>
@@ -34,13 +35,15 @@ const FIRST_OUTCOME = 1
 const BATCHES = 5
 const OVERFLOWS = 6
 const ANSWER_ERRORS = 7
+const ROUNDS = 8
 
 /**
  * Receives one batch and answers every packet of it once, whatever happens while judging: what cannot be judged is
- * denied. Answers how many packets there were.
+ * denied. Answers how many packets there were. Counts a round also where there were none: the thread is at work.
  */
 export function judgeBatch(queue: PacketQueue, judge: PacketJudge, counters: Counters, timeoutMs: number): number {
   const count = queue.receive(timeoutMs)
+  counters[ROUNDS]!++
   if (count === 0) return 0
   const { packets, bytes, marks } = queue
   for (let i = 0; i < count; i++) {

@@ -2,6 +2,7 @@ import type { Generation } from '../engine/index.ts'
 import type { QueueOptions } from '../native/queue.ts'
 import { counterNames, readCounters } from './packet-loop.ts'
 import type { PacketThreadData } from './packet-thread.ts'
+import { StallWatch } from './stall-watch.ts'
 import { PacketThread } from './thread.ts'
 
 /** What packet threads count, for people and JSON. */
@@ -18,6 +19,7 @@ export class PacketThreads {
   readonly failure: Promise<never>
   readonly #threads: readonly PacketThread[]
   readonly #onExit: () => void
+  readonly #stallWatch = new StallWatch()
 
   /**
    * Binds all queues and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST, which names the queue;
@@ -68,6 +70,16 @@ export class PacketThreads {
   /** What each has counted, in the order of the queues' numbers. */
   counters(): readonly { readonly queue: number; readonly counters: PacketCounters }[] {
     return this.#threads.map(({ queue, counters }) => ({ queue, counters: readCounters(counters) }))
+  }
+
+  /** Looks once whether each has gone on since the last look. To be called at an even pace. */
+  look(): void {
+    for (const { queue, counters } of this.#threads) this.#stallWatch.note(queue, counters)
+  }
+
+  /** The queues whose threads have stood still over many looks. */
+  stalled(): readonly number[] {
+    return this.#stallWatch.stalled()
   }
 
   /** Gives the queues back; packets that wait in them are dropped, unless another process keeps the sockets. */

@@ -55,6 +55,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     queue: { first: 7, count: 4, maxLength: 300 },
     remember: { allowed: '90s', denied: '0s', size: 65_536 },
     marks: { packet: 0x7f000000, conntrack: 0xf0000000 },
+    metrics: { address: '127.0.0.1:9080' },
     control: { socket: '/run/knp/control.sock' },
     stateDir: '/var/lib/knp',
     failsafe: {
@@ -130,6 +131,7 @@ t.test('help shows the defaults', async (t) => {
     '65536',
     '0x7f000000',
     '0xf0000000',
+    '127.0.0.1:9080',
     '/run/knp/control.sock',
     '/var/lib/knp',
   ])

@@ -11,6 +11,7 @@ const packetThread = {
   batches: 4,
   overflows: 0,
   answerErrors: 0,
+  rounds: 20,
 }
 const healthy: FirewallStatus = {
   mode: 'enforce',

@@ -1,0 +1,61 @@
+import type { FirewallStatus } from '../firewall-status.ts'
+import { liveness, probeAnswer, readiness } from '../health.ts'
+import { parseListenAddress } from '../listen-address.ts'
+import type { Source } from '../sources/source.ts'
+import { HttpServer } from './http.ts'
+
+/** What is asked of a running firewall. */
+export interface Monitored {
+  status(): FirewallStatus
+  /** Queues whose packet threads stand still. */
+  stalledQueues(): readonly number[]
+}
+
+export interface MonitoringOptions {
+  /** `parseListenAddress` reads it; `none` for no server. */
+  readonly address: string
+  /** Asked until there is a firewall. */
+  readonly sources: readonly Source[]
+  /** Where it cannot listen, why not; `undefined` when it can after all. */
+  readonly onProblem: (problem: string | undefined) => void
+}
+
+/** /healthz and /readyz, from before the first picture is there until the process ends. */
+export class Monitoring {
+  readonly #server: HttpServer | undefined
+  readonly #state: { firewall?: Monitored }
+
+  static async start({ address, sources, onProblem }: MonitoringOptions): Promise<Monitoring> {
+    const endpoint = parseListenAddress(address)
+    const state: { firewall?: Monitored } = {}
+    if (!endpoint) return new Monitoring(state)
+    const routes = {
+      '/healthz': () => probeAnswer(liveness(state.firewall?.stalledQueues() ?? [])),
+      '/readyz': () => {
+        const { firewall } = state
+        return probeAnswer(readiness(firewall?.status(), firewall ? [] : sources.map((source) => source.health())))
+      },
+    }
+    return new Monitoring(state, await HttpServer.start({ address: endpoint, routes, onProblem }))
+  }
+
+  private constructor(state: { firewall?: Monitored }, server?: HttpServer) {
+    this.#state = state
+    this.#server = server
+  }
+
+  /** From now on a firewall enforces. */
+  watch(firewall: Monitored): void {
+    this.#state.firewall = firewall
+  }
+
+  /** With the firewall's status, what is wrong here: a warning, since nothing of it keeps packets from being judged. */
+  complete(status: FirewallStatus): FirewallStatus {
+    const problem = this.#server?.problem
+    return problem === undefined ? status : { ...status, warnings: [...status.warnings, problem] }
+  }
+
+  async close(): Promise<void> {
+    await this.#server?.close()
+  }
+}
