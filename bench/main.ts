@@ -1,18 +1,22 @@
 import { parseArgs } from 'node:util'
 import { KnpError } from '../src/errors.ts'
+import { judgeCluster, runCluster } from './cluster.ts'
 import { judgeDatapath, machine, runDatapath } from './datapath.ts'
 import { judgeEngine, runEngine } from './engine.ts'
 import { formatTable, type Judge, type Report } from './rows.ts'
 
-const usage = `usage: npm run bench -- engine|datapath [--json] [--seconds S] [--repetitions R] [--queues N]
+const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--seconds S] [--repetitions R] [--queues N]
 
   engine           decisions, compiling, updates and memory of the policy engine alone
   datapath         real traffic through a router with 10,000 workloads and 1,000 policies, beside no firewall, the ruleset
                    alone and a C loop that accepts all; needs root and a machine that does nothing else; 6 to 8 minutes
+  cluster          knp run on a node of clusters of 1,000 to 100,000 pods: start, memory, CPU, how soon changes are in force,
+                   beside a reader that discards what it reads; needs root and 3 GB
 
-  --seconds S      length of each run (default 3); datapath only
+  --seconds S      length of each run (default 3; of each time of changes in cluster)
   --repetitions R  how often the scenarios are gone through; the result is the median (default 3; engine: 5)
   --queues N       how many queues, each with a thread (the C loop: a process) that answers (default 1); datapath only
+  --pods N[,N]     how many pods the clusters have (default 1000,10000,100000); cluster only
   --json           print {schema: "knp.bench/v1", rows}
 `
 
@@ -20,6 +24,7 @@ interface Options {
   readonly seconds: number
   readonly repetitions: number
   readonly queues: number
+  readonly sizes: readonly number[]
   readonly progress: (line: string) => void
 }
 
@@ -33,6 +38,7 @@ interface Benchmark {
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   engine: { run: runEngine, repetitions: '5', judge: judgeEngine },
   datapath: { run: runDatapath, repetitions: '3', judge: judgeDatapath },
+  cluster: { run: runCluster, repetitions: '3', judge: judgeCluster },
 }
 
 function positive(name: string, text: string): number {
@@ -49,6 +55,7 @@ async function main(): Promise<void> {
       seconds: { type: 'string', default: '3' },
       repetitions: { type: 'string' },
       queues: { type: 'string', default: '1' },
+      pods: { type: 'string', default: '1000,10000,100000' },
       help: { type: 'boolean', default: false },
     },
   })
@@ -64,6 +71,7 @@ async function main(): Promise<void> {
     seconds: positive('seconds', values.seconds),
     repetitions: Math.ceil(positive('repetitions', values.repetitions ?? benchmark.repetitions)),
     queues: Math.ceil(positive('queues', values.queues)),
+    sizes: values.pods.split(',').map((text) => Math.ceil(positive('pods', text))),
     progress: (line) => process.stderr.write(`${line}\n`),
   })
   const table = () => `${machine()}\n\n${formatTable(report.rows, benchmark.judge)}`
