@@ -3,42 +3,94 @@ import type { Finding } from './finding.ts'
 import { describeQueues, type QueueRange, queueNumbers } from './queue-range.ts'
 import { TABLE } from './ruleset/text.ts'
 
-/** Programs that bring rules of their own, by what their tables and chains are called. */
-const programs: readonly {
+/** A program that brings rules or devices of its own. */
+interface Program {
   readonly name: string
-  readonly sign: RegExp
+  /** What its tables and chains are called. */
+  readonly rules: RegExp
+  /** What its network devices are called, where they alone say that it is at work. */
+  readonly devices?: RegExp
   readonly note?: string
   readonly remedy?: string
-}[] = [
-  { name: 'firewalld', sign: /^firewalld$/, note: 'a reload flushes its own tables only' },
+}
+
+/** Those that have something else to do than Kubernetes' policies. */
+const programs: readonly Program[] = [
+  { name: 'firewalld', rules: /^firewalld$/, note: 'a reload flushes its own tables only' },
   {
     name: 'Docker',
-    sign: /^DOCKER/,
+    rules: /^DOCKER/,
     note: 'its published ports arrive by the forward hook',
     remedy: 'name its networks in the HostEndpoint: spec.forwards',
   },
-  { name: 'ufw', sign: /^ufw6?-/ },
-  { name: 'kube-proxy', sign: /^KUBE-|^kube-proxy$/ },
+  { name: 'ufw', rules: /^ufw6?-/ },
+  // The rest of KUBE- is kube-router's.
+  { name: 'kube-proxy', rules: /^KUBE-(?!ROUTER-|POD-FW-|NWPLCY-)|^kube-proxy$/ },
+  { name: 'kindnet', rules: /^kindnet-(?!network-policies$)/, note: 'no policies in these' },
+  {
+    name: 'Flannel',
+    rules: /^FLANNEL-|^flannel-ipv[46]$/,
+    devices: /^flannel(\.|-v6\.|-wg)/,
+    note: 'it enforces no policies',
+  },
+  { name: 'Tailscale', rules: /^ts-/ },
+]
+
+/** Those that enforce Kubernetes' policies themselves; how each is told to leave that to knp. */
+const policyAgents: readonly (Program & { readonly remedy: string })[] = [
+  {
+    name: 'kube-network-policies',
+    rules: /^kube-network-policies$/,
+    remedy: 'delete its DaemonSet, then on each node `nft delete table inet kube-network-policies`',
+  },
+  {
+    name: 'kindnet',
+    rules: /^kindnet-network-policies$/,
+    remedy:
+      'run kindnetd with --network-policy=false (kind: disableDefaultCNI, and another network), then on each node `nft delete table inet kindnet-network-policies`',
+  },
   {
     name: 'Calico',
-    sign: /^cali-|^calico$/,
+    rules: /^cali-|^calico$/,
+    devices: /^(vxlan(-v6)?\.calico|wireguard\.cali|wg-v6\.cali|bpf(in|out)\.cali|cali[0-9a-f]{11})$/,
     note: 'it uses packet marks 0xffff0000',
-    remedy: 'give knp other masks (--marks-packet, --marks-conntrack), and one of them the policies',
+    remedy:
+      'use a network without policies, or leave the policies to it; while both are here give knp other masks (--marks-packet, --marks-conntrack)',
   },
   {
     name: 'Cilium',
-    sign: /^CILIUM_/,
+    rules: /^CILIUM_/,
+    devices: /^cilium_(host|net)$/,
     note: 'its eBPF programs may pass packets by without netfilter',
-    remedy: 'let one of them enforce the policies',
+    remedy:
+      'set policyEnforcementMode=never and bpf.hostLegacyRouting=true in its Helm values, or leave the policies to it',
   },
   {
-    name: 'kube-network-policies',
-    sign: /^kube-network-policies$/,
-    note: 'it enforces NetworkPolicy too',
-    remedy: 'stop one of them',
+    name: 'kube-router',
+    rules: /^KUBE-(ROUTER|POD-FW|NWPLCY)-/,
+    remedy:
+      'run it with --run-firewall=false (k3s: --disable-network-policy), then restart the node: its rules stay until they are removed',
   },
-  { name: 'kindnet', sign: /^kindnet/, note: 'it may enforce NetworkPolicy too' },
-  { name: 'Tailscale', sign: /^ts-/ },
+  {
+    name: 'Antrea',
+    rules: /^ANTREA-/,
+    devices: /^antrea-(gw|tun)0$/,
+    note: 'its Open vSwitch passes packets by without netfilter',
+    remedy: 'leave the policies to it, or use another network',
+  },
+  {
+    name: 'OVN-Kubernetes',
+    rules: /^ovn-kubernetes$/,
+    devices: /^ovn-k8s-mp\d+$/,
+    note: 'its Open vSwitch passes packets by without netfilter',
+    remedy: 'leave the policies to it, or use another network',
+  },
+  {
+    name: 'Weave Net',
+    rules: /^WEAVE-NPC/,
+    remedy: 'take the container weave-npc out of its DaemonSet and set EXPECT_NPC=0',
+  },
+  { name: 'Azure NPM', rules: /^AZURE-NPM/, remedy: 'delete its DaemonSet azure-npm' },
 ]
 
 interface Entry {
@@ -54,22 +106,47 @@ interface Entry {
 }
 
 /**
- * What of other programs' rules gets in knp's way. Pure.
+ * What of other programs gets in knp's way. Pure.
  * @param ruleset what `nft --json list ruleset` prints
+ * @param devices names of the network devices
  */
-export function findCollisions(ruleset: unknown, marks: MarkLayout, queues: QueueRange): Finding[] {
+export function findCollisions(
+  ruleset: unknown,
+  marks: MarkLayout,
+  queues: QueueRange,
+  devices: readonly string[] = [],
+): Finding[] {
   const entries = ((ruleset as { nftables?: readonly Entry[] }).nftables ?? []).filter(
     (entry) => tableOf(entry) !== TABLE,
   )
   const findings: Finding[] = []
-  const names = entries.flatMap(({ table, chain }) => [table?.name, chain?.name].filter((name) => name !== undefined))
-  for (const { name, sign, note, remedy } of programs) {
-    if (!names.some((each) => sign.test(each))) continue
+  const names = entries.flatMap(({ table, chain }) => {
+    if (table) return [{ name: table.name, text: `table ${table.family} ${table.name}` }]
+    return chain ? [{ name: chain.name, text: `chain ${chain.name}` }] : []
+  })
+  /** What of a program is here. */
+  const signOf = (program: Program) =>
+    names.find(({ name }) => program.rules.test(name))?.text ??
+    devices.filter((device) => program.devices?.test(device)).map((device) => `device ${device}`)[0]
+  for (const program of programs) {
+    const sign = signOf(program)
+    if (sign === undefined) continue
+    const { name, note, remedy } = program
     findings.push({
       check: 'other firewall',
       result: remedy ? 'warn' : 'ok',
-      detail: `${name} has rules here${note ? `: ${note}` : ''}`,
+      detail: `${name} is here (${sign})${note ? `: ${note}` : ''}`,
       ...(remedy && { remedy }),
+    })
+  }
+  for (const agent of policyAgents) {
+    const sign = signOf(agent)
+    if (sign === undefined) continue
+    findings.push({
+      check: 'policy agent',
+      result: 'warn',
+      detail: `${agent.name} is here (${sign}): both decide, and what either denies is denied${agent.note ? `; ${agent.note}` : ''}`,
+      remedy: agent.remedy,
     })
   }
   for (const { flowtable } of entries) {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { bridgeRemedy, bridges, unheardBridges } from './bridges.ts'
 import { findCollisions } from './collisions.ts'
@@ -210,15 +210,30 @@ function checkConntrack(netlink: Netlink): Finding {
   }
 }
 
-/** Rules of others; what cannot be listed is not held against the machine. */
+/** Rules and devices of others; what cannot be listed is not held against the machine. */
 async function checkOthers(marks: MarkLayout, queues: QueueRange): Promise<Finding[]> {
   try {
-    return findCollisions(await listRuleset(), marks, queues)
+    return [
+      ...findCollisions(await listRuleset(), marks, queues, readdirSync('/sys/class/net')),
+      ...checkLegacyTables(),
+    ]
   } catch (error) {
     return [
       { check: 'other firewalls', result: 'warn', detail: `their rules cannot be listed: ${(error as Error).message}` },
     ]
   }
+}
+
+/** nft lists the rules of its own kind only. */
+function checkLegacyTables(): Finding[] {
+  const tables = ['ip', 'ip6'].flatMap((family) =>
+    readText(`/proc/net/${family}_tables_names`)
+      .split('\n')
+      .flatMap((name) => (name ? [`${family} ${name}`] : [])),
+  )
+  if (tables.length === 0) return []
+  const detail = `rules of iptables-legacy cannot be looked at (${tables.join(', ')})`
+  return [{ check: 'other firewall', result: 'ok', detail }]
 }
 
 function checkOwnTable(netlink: Netlink): Finding {
@@ -248,4 +263,12 @@ function checkBridges(): Finding[] {
   const names = bridges()
   if (names.length === 0) return []
   return [{ check: 'bridges', result: 'ok', detail: `bridged traffic passes the firewall (${names.join(', ')})` }]
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
 }

@@ -13,6 +13,9 @@ function listed(name: string): unknown {
 
 const rule = (chain: string, ...expr: object[]) => ({ rule: { family: 'inet', table: 'other', chain, expr } })
 const rulesetOf = (...entries: object[]) => ({ nftables: [{ metainfo: { json_schema_version: 1 } }, ...entries] })
+const chains = (...names: string[]) =>
+  rulesetOf(...names.map((name) => ({ chain: { family: 'ip', table: 'filter', name } })))
+const tables = (...names: string[]) => rulesetOf(...names.map((name) => ({ table: { family: 'inet', name } })))
 const found = (ruleset: unknown, layout = marks, queues = QUEUES) =>
   findCollisions(ruleset, layout, queues).map(({ check, result, detail }) => `${result} ${check}: ${detail}`)
 
@@ -23,26 +26,76 @@ t.test('an empty ruleset, and none', async (t) => {
 
 t.test('programs with rules of their own', async (t) => {
   t.same(found(listed('firewalld')), [
-    'ok other firewall: firewalld has rules here: a reload flushes its own tables only',
+    'ok other firewall: firewalld is here (table inet firewalld): a reload flushes its own tables only',
     // A mark that is set whole.
     'warn marks: inet firewalld, chain mangle_PRE_public, writes packet mark bits 0x7f000000, which knp uses',
   ])
-  t.same(found(listed('docker')), [
-    'warn other firewall: Docker has rules here: its published ports arrive by the forward hook',
+  t.match(found(listed('docker')), [
+    /^warn other firewall: Docker is here \(chain DOCKER.*\): its published ports arrive by the forward hook$/,
   ])
   t.match(findCollisions(listed('docker'), marks, QUEUES), [{ remedy: /spec\.forwards/ }])
-  t.same(found(listed('kube-proxy')), ['ok other firewall: kube-proxy has rules here'], 'its mark is not ours')
-  const chains = (...names: string[]) => names.map((name) => ({ chain: { family: 'ip', table: 'filter', name } }))
-  t.same(found(rulesetOf(...chains('ufw6-before-input', 'ts-input', 'INPUT'))), [
-    'ok other firewall: ufw has rules here',
-    'ok other firewall: Tailscale has rules here',
+  t.same(
+    found(listed('kube-proxy')),
+    ['ok other firewall: kube-proxy is here (table ip kube-proxy)'],
+    'its mark is not ours',
+  )
+  t.same(found(chains('ufw6-before-input', 'ts-input', 'INPUT')), [
+    'ok other firewall: ufw is here (chain ufw6-before-input)',
+    'ok other firewall: Tailscale is here (chain ts-input)',
   ])
-  t.match(found(rulesetOf(...chains('cali-FORWARD'))), [/^warn other firewall: Calico has rules here/])
-  t.match(found(rulesetOf(...chains('CILIUM_INPUT'))), [/^warn other firewall: Cilium has rules here/])
-  const tables = (name: string) => rulesetOf({ table: { family: 'inet', name } })
-  t.match(found(tables('kube-network-policies')), [/^warn other firewall: kube-network-policies has rules here/])
-  t.match(found(tables('kindnet-ipmasq')), [/^ok other firewall: kindnet has rules here/])
-  t.same(found(tables('firewalld2')), [], 'a name that only begins like one is none')
+  t.same(found(chains('KUBE-SERVICES', 'FLANNEL-FWD')), [
+    'ok other firewall: kube-proxy is here (chain KUBE-SERVICES)',
+    'ok other firewall: Flannel is here (chain FLANNEL-FWD): it enforces no policies',
+  ])
+  t.same(found(tables('kindnet-ipmasq')), [
+    'ok other firewall: kindnet is here (table inet kindnet-ipmasq): no policies in these',
+  ])
+  t.same(found(tables('firewalld2', 'kindnetx')), [], 'a name that only begins like one is none')
+})
+
+t.test('programs that enforce policies themselves', async (t) => {
+  const cases: readonly [agent: string, sign: string, ruleset: object, devices: readonly string[], remedy: RegExp][] = [
+    [
+      'kube-network-policies',
+      'table inet kube-network-policies',
+      tables('kube-network-policies'),
+      [],
+      /nft delete table inet kube-network-policies/,
+    ],
+    [
+      'kindnet',
+      'table inet kindnet-network-policies',
+      tables('kindnet-network-policies'),
+      [],
+      /--network-policy=false.*nft delete table inet kindnet-network-policies/,
+    ],
+    ['Calico', 'chain cali-FORWARD', chains('cali-FORWARD'), [], /--marks-packet/],
+    ['Calico', 'table ip calico', rulesetOf({ table: { family: 'ip', name: 'calico' } }), [], /--marks-packet/],
+    ['Calico', 'device cali5d1d1e7c9a0', rulesetOf(), ['eth0', 'cali5d1d1e7c9a0'], /--marks-packet/],
+    ['Cilium', 'chain CILIUM_INPUT', chains('CILIUM_INPUT'), [], /policyEnforcementMode=never/],
+    ['Cilium', 'device cilium_host', rulesetOf(), ['lo', 'cilium_host', 'cilium_net'], /policyEnforcementMode=never/],
+    ['kube-router', 'chain KUBE-ROUTER-INPUT', chains('KUBE-ROUTER-INPUT'), ['kube-bridge'], /--run-firewall=false/],
+    ['kube-router', 'chain KUBE-NWPLCY-ABC', chains('KUBE-NWPLCY-ABC'), [], /--disable-network-policy/],
+    ['Antrea', 'device antrea-gw0', rulesetOf(), ['antrea-gw0'], /another network/],
+    ['Antrea', 'chain ANTREA-FORWARD', chains('ANTREA-FORWARD'), [], /another network/],
+    ['OVN-Kubernetes', 'device ovn-k8s-mp0', rulesetOf(), ['ovn-k8s-mp0'], /another network/],
+    ['Weave Net', 'chain WEAVE-NPC', chains('WEAVE-NPC'), ['weave'], /EXPECT_NPC=0/],
+    ['Azure NPM', 'chain AZURE-NPM', chains('AZURE-NPM'), [], /azure-npm/],
+  ]
+  for (const [agent, sign, ruleset, devices, remedy] of cases) {
+    const findings = findCollisions(ruleset, marks, QUEUES, devices)
+    t.match(findings, [{ check: 'policy agent', result: 'warn', remedy }], sign)
+    t.ok(
+      findings[0]?.detail.startsWith(`${agent} is here (${sign}): both decide, and what either denies is denied`),
+      findings[0]!.detail,
+    )
+  }
+  const devices = ['lo', 'eth0', 'cni0', 'docker0', 'kube-bridge', 'kube-ipvs0', 'weave', 'calib', 'cilium', 'veth1']
+  t.same(findCollisions(rulesetOf(), marks, QUEUES, devices), [], 'devices that say nothing of policies')
+  t.same(
+    findCollisions(rulesetOf(), marks, QUEUES, ['flannel.1']).map(({ result, detail }) => [result, detail]),
+    [['ok', 'Flannel is here (device flannel.1): it enforces no policies']],
+  )
 })
 
 const writing = (chain: string, kind: 'packet' | 'connection', bits: string) =>
@@ -77,7 +130,7 @@ t.test('marks that others write', async (t) => {
 t.test('other masks, other collisions', async (t) => {
   const low = layoutMarks(0xfe00, 0xf0)!
   t.same(found(listed('kube-proxy'), low), [
-    'ok other firewall: kube-proxy has rules here',
+    'ok other firewall: kube-proxy is here (table ip kube-proxy)',
     'warn marks: ip kube-proxy, chain masquerading, writes packet mark bits 0x4000, which knp uses',
   ])
 })
