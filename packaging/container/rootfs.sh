@@ -26,7 +26,7 @@ node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 22 ||
 mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib" "$root/usr/lib64" "$root/etc/knp/policies" "$root/run/knp" "$root/var/lib/knp" \
   "$root/proc" "$root/sys" "$root/dev" "$root/tmp"
 for folder in bin sbin lib lib64; do ln -s "usr/$folder" "$root/$folder"; done
-ln -s /run "$root/var/run"
+ln -s ../run "$root/var/run"
 chmod 1777 "$root/tmp"
 
 # program SOURCE TARGET: a program and the libraries that it is linked with, at the paths where it looks for them
