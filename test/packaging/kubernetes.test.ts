@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { parse, parseAllDocuments } from 'yaml'
 import { clusterPolicyApis } from '../../src/engine/index.ts'
+import { parseListenAddress } from '../../src/listen-address.ts'
 import { builtInResources } from '../../src/sources/kubernetes/resources.ts'
 import { buildKnp, knp } from '../fixtures/knp.ts'
 
@@ -94,6 +95,7 @@ interface PrintedConfig {
   readonly onFailure: string
   readonly sources: readonly object[]
   readonly control: { readonly socket: string }
+  readonly metrics: { readonly address: string }
   readonly stateDir: string
   readonly [key: string]: unknown
 }
@@ -206,15 +208,12 @@ function probesOf({ startupProbe, livenessProbe, readinessProbe }: Container): (
 }
 
 t.test('probes ask where the configuration says that it answers', async (t) => {
+  const { metrics } = await configOf(knpYaml, 'node1')
+  const { host, port } = parseListenAddress(metrics.address)!
+  t.ok(host.startsWith('127.'), 'nobody outside the node')
   const { container } = podOf(knpYaml)
-  const { metrics } = parse(only(knpYaml, 'ConfigMap').data!['knp.yaml']!) as { metrics?: { address?: string } }
-  const [, host, port] = /^(.*):(\d+)$/.exec(metrics?.address ?? '') ?? []
-  t.same(
-    probesOf(container),
-    port === undefined
-      ? [undefined, undefined, undefined]
-      : [`${host} ${port}/healthz`, `${host} ${port}/healthz`, `${host} ${port}/readyz`],
-  )
+  t.same(probesOf(container), [`${host} ${port}/healthz`, `${host} ${port}/healthz`, `${host} ${port}/readyz`])
+  t.notOk(container.ports, 'no port of the node is taken in the eyes of the scheduler')
 })
 
 t.test("the chart's version is the program's", async (t) => {
@@ -236,6 +235,7 @@ function sampleOf(path: string, value: Schema): unknown {
   const fixed: Readonly<Record<string, unknown>> = {
     'marks.packet': '0x00fe0000',
     'marks.conntrack': '0x000000f0',
+    'metrics.address': '[::1]:9999',
     'control.socket': '/run/knp/other.sock',
     'control.group': 'adm',
     'failsafe.inbound': [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8'] }],
@@ -320,6 +320,32 @@ t.test('settings arrive where they belong', withHelm, async (t) => {
   const versionOf = (manifests: readonly Manifest[]) => only(manifests, 'DaemonSet').spec!.template.metadata
   t.notSame(versionOf(other), versionOf(set('apiServer.host=api.example')), 'another configuration makes new pods')
 
+  const addresses: readonly [address: string, asked: string | undefined][] = [
+    ['0.0.0.0:9090', '127.0.0.1 9090'],
+    ['[::]:9090', '::1 9090'],
+    ['10.0.0.1:80', '10.0.0.1 80'],
+    ['[fd00::1]:80', 'fd00::1 80'],
+    ['none', undefined],
+  ]
+  for (const [address, asked] of addresses) {
+    const manifests = set(`config.metrics.address=${address}`)
+    t.equal((await configOf(manifests, 'node1')).metrics.address, address)
+    const paths = ['/healthz', '/healthz', '/readyz']
+    t.same(
+      probesOf(podOf(manifests).container),
+      paths.map((path) => asked && `${asked}${path}`),
+      address,
+    )
+  }
+  t.same(
+    probesOf(podOf(set('config.metrics=null')).container),
+    probesOf(podOf(knpYaml).container),
+    'what the configuration leaves out is as knp has it',
+  )
+  const monitored = set('podMonitor.enabled=true', 'config.metrics.address=0.0.0.0:9091')
+  t.match(podOf(monitored).container.ports, [{ name: 'metrics', containerPort: 9091 }])
+  t.match(only(monitored, 'PodMonitor').spec, { podMetricsEndpoints: [{ port: 'metrics' }] })
+
   writeFileSync(join(folder, 'values.yaml'), 'policies:\n  deny.yaml: |\n    kind: NetworkPolicy\n')
   const { manifests } = rendered('--values', join(folder, 'values.yaml'))
   t.same(only(manifests, 'ConfigMap', 'knp-policies').data, { 'deny.yaml': 'kind: NetworkPolicy\n' })
@@ -339,6 +365,7 @@ t.test('mistakes are refused', withHelm, async (t) => {
     ["the chart's own keys", /nodeName/, 'config.nodeName=a'],
     ['a setting that is none', /tolerate/, 'tolerate=true'],
     ['a URL for a host', /host/, 'apiServer.host=https://api.example'],
+    ['an address without a port', /address/, 'config.metrics.address=127.0.0.1'],
     ['a file that would not be read', /deny\.txt/, 'policies.deny\\.txt=x'],
     [
       'metrics that Prometheus cannot reach',
