@@ -51,6 +51,8 @@ export class IdentityIndex {
   readonly #portNames = new Map<string, number>()
   readonly #members = new Members()
   readonly #byKey = new Map<string, number>()
+  /** Sources share one mapping among workloads whose labels are equal. */
+  readonly #latestByLabels = new WeakMap<Labels, number>()
   readonly #byNamespace = new Map<string, Set<number>>()
   readonly #slots = new Map<string, number>()
   readonly #freeSlots: number[] = []
@@ -306,15 +308,28 @@ export class IdentityIndex {
   }
 
   #enterIdentity(slot: number, workload: Workload): void {
-    const key = identityKey(workload)
-    let number = this.#byKey.get(key)
-    if (number === undefined) {
-      number = this.#freeIdentities.pop() ?? this.identities.length
-      this.#byKey.set(key, number)
-      this.#addIdentity(number, key, workload)
-    }
+    const number = this.#latestOf(workload) ?? this.#identityFor(workload)
+    this.#latestByLabels.set(workload.labels, number)
     this.#workloadIdentity.set(slot, number)
     this.#members.add(number, slot)
+  }
+
+  /** The identity of the workload before that had the very same labels, where it is this one's too. */
+  #latestOf({ namespace, labels, ports }: Workload): number | undefined {
+    const number = this.#latestByLabels.get(labels)
+    const identity = number === undefined ? undefined : this.identities[number]
+    const isSame = identity?.labels === labels && identity.namespace === namespace && identity.ports === ports
+    return isSame ? number : undefined
+  }
+
+  #identityFor(workload: Workload): number {
+    const key = identityKey(workload)
+    const known = this.#byKey.get(key)
+    if (known !== undefined) return known
+    const number = this.#freeIdentities.pop() ?? this.identities.length
+    this.#byKey.set(key, number)
+    this.#addIdentity(number, key, workload)
+    return number
   }
 
   #addIdentity(number: number, key: string, { namespace, labels, ports }: Workload): void {

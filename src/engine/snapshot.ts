@@ -13,6 +13,8 @@ export function objectKey({ ref }: PolicyObject): string {
 /** A change of the picture: objects that are new or different, and keys (see `objectKey`) that are gone. */
 export interface Delta {
   readonly upserts: readonly PolicyObject[]
+  /** The keys of `upserts`, one by one, where whoever made the delta has them: of a large picture one string each is enough. */
+  readonly keys?: readonly string[]
   readonly deletes: readonly string[]
 }
 

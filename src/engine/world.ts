@@ -17,6 +17,11 @@ export interface ObjectChange {
   readonly addresses: readonly Address[]
 }
 
+interface Change {
+  readonly former: PolicyObject | undefined
+  readonly latest: PolicyObject | undefined
+}
+
 /** Everything that policies may refer to, as it is now; changed by deltas. */
 export class World {
   readonly #objects = {
@@ -74,48 +79,55 @@ export class World {
   }
 
   /** Takes a change in; answers what it does to policies, and to everything else. */
-  apply({ upserts, deletes }: Delta): { policies: WorldChange; objects: ObjectChange } {
-    const changes = new Map<string, { former: PolicyObject | undefined; latest: PolicyObject | undefined }>()
+  apply({ upserts, keys, deletes }: Delta): { policies: WorldChange; objects: ObjectChange } {
+    const changes = new Map<string, Change>()
+    // Most objects are workloads, and nobody asks what they were before.
+    const workloads = new Map<string, Workload | undefined>()
+    const note = (key: string, former: PolicyObject | undefined, latest: PolicyObject | undefined) => {
+      const { type } = (latest ?? former)!
+      if (type === 'Workload') workloads.set(key, latest as Workload | undefined)
+      else changes.set(key, { former: changes.get(key)?.former ?? former, latest })
+    }
     for (const key of deletes) {
       const former = this.#find(key)
       if (!former) continue
       this.#objects[former.type].delete(key)
       this.#mentionNode(former, -1)
       if (former.type === 'Namespace') this.#namespaces.delete(former.name)
-      changes.set(key, { former, latest: undefined })
+      note(key, former, undefined)
     }
-    for (const latest of upserts) {
-      const key = objectKey(latest)
-      const present = this.#find(key)
-      const former = changes.get(key)?.former ?? present
+    const wasEmpty = Object.values(this.#objects).every(({ size }) => size === 0)
+    for (const [i, latest] of upserts.entries()) {
+      const key = keys?.[i] ?? objectKey(latest)
+      const ofType = this.#objects[latest.type] as Map<string, PolicyObject>
+      const present = wasEmpty ? ofType.get(key) : this.#find(key)
       if (present && present.type !== latest.type) this.#objects[present.type].delete(key)
       this.#mentionNode(present, -1)
       this.#mentionNode(latest, 1)
-      ;(this.#objects[latest.type] as Map<string, PolicyObject>).set(key, latest)
+      ofType.set(key, latest)
       if (latest.type === 'Namespace') this.#namespaces.set(latest.name, latest)
-      changes.set(key, { former, latest })
+      note(key, present, latest)
     }
-    return this.#sort(changes)
+    return this.#sort(changes, workloads)
   }
 
-  #sort(changes: ReadonlyMap<string, { former: PolicyObject | undefined; latest: PolicyObject | undefined }>): {
+  #sort(
+    changes: ReadonlyMap<string, Change>,
+    workloads: ReadonlyMap<string, Workload | undefined>,
+  ): {
     policies: WorldChange
     objects: ObjectChange
   } {
     const policies: { former: Policy | undefined; latest: Policy | undefined }[] = []
     const sets: NetworkSet[] = []
     const names: DomainName[] = []
-    const workloads = new Map<string, Workload | undefined>()
     const namespaces = new Map<string, Labels | undefined>()
     const nodes = new Map<string, Node | undefined>()
-    for (const [key, { former, latest }] of changes) {
+    for (const { former, latest } of changes.values()) {
       const object = (latest ?? former)!
       switch (object.type) {
         case 'Policy':
           policies.push({ former: former as Policy | undefined, latest: latest as Policy | undefined })
-          break
-        case 'Workload':
-          workloads.set(key, latest as Workload | undefined)
           break
         case 'Namespace':
           namespaces.set(object.name, latest && (latest as Namespace).labels)

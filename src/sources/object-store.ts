@@ -89,26 +89,30 @@ export class ObjectStore {
    */
   takeDelta(): Delta {
     const upserts: PolicyObject[] = []
+    const keys: string[] = []
     const deletes: string[] = []
     for (const key of this.#changed) {
       const object = this.#find(key)
-      if (object) upserts.push(object)
-      else deletes.push(key)
+      if (object) {
+        upserts.push(object)
+        keys.push(key)
+      } else deletes.push(key)
     }
     this.#changed.clear()
-    return { upserts, deletes }
+    return { upserts, keys, deletes }
   }
 
   /** The whole merged picture, for whoever knows nothing yet; `takeDelta` goes on from there. */
   takeAll(): Delta {
     this.#changed.clear()
-    return { upserts: [...this.#merged()], deletes: [] }
+    const merged = this.#merged()
+    return { upserts: [...merged.values()], keys: [...merged.keys()], deletes: [] }
   }
 
   /** The picture as it is now. */
   snapshot(): Snapshot {
     const world = new World()
-    world.apply({ upserts: [...this.#merged()], deletes: [] })
+    world.apply({ upserts: [...this.#merged().values()], deletes: [] })
     return world.snapshot(++this.#generation, this.#localNode)
   }
 
@@ -125,14 +129,13 @@ export class ObjectStore {
     for (const key of objects?.keys() ?? []) this.#changed.add(key)
   }
 
-  #merged(): Iterable<PolicyObject> {
+  #merged(): ReadonlyMap<string, PolicyObject> {
     const [first, ...others] = [...this.#sources].map(([source, objects]) => {
       return this.#trial?.source === source ? this.#trial.objects : objects
     })
-    if (!first) return []
-    if (others.length === 0) return first.values()
+    if (!first || others.length === 0) return first ?? new Map()
     const merged = new Map(first)
     for (const objects of others) for (const [key, object] of objects) merged.set(key, object)
-    return merged.values()
+    return merged
   }
 }

@@ -41,13 +41,18 @@ export class Interner {
     return this.#size > this.#limit
   }
 
+  /** All that is known is of objects that are there. */
+  noteAllInUse(): void {
+    this.#limit = 2 * this.#size + SLACK
+  }
+
   /** Forgets what none of these objects has. */
   keepOnly(objects: Iterable<PolicyObject>): void {
     this.#texts.clear()
     this.#labels.clear()
     this.#ports.clear()
     for (const object of objects) this.#note(object)
-    this.#limit = 2 * this.#size + SLACK
+    this.noteAllInUse()
   }
 
   text(text: string): string {

@@ -190,7 +190,7 @@ export class KubernetesSource implements Source {
     followed.isListed = true
     this.#deliver(delta)
     this.#completePicture()
-    if (this.#interner.isFull) this.#interner.keepOnly(this.#objects())
+    if (this.#hasPicture && this.#interner.isFull) this.#interner.keepOnly(this.#objects())
   }
 
   #deliver(delta: Delta): void {
@@ -202,6 +202,7 @@ export class KubernetesSource implements Source {
     if (this.#hasPicture || !this.#isDiscovered) return
     for (const { isListed } of this.#followed.values()) if (!isListed) return
     this.#hasPicture = true
+    this.#interner.noteAllInUse()
     this.#update({ upserts: [...this.#objects()], deletes: [] })
     this.#first.resolve()
   }
