@@ -58,6 +58,8 @@ export interface FirewallStatus {
   readonly sources: readonly SourceHealth[]
   /** Whatever keeps the firewall from doing what the sources say; empty when it is healthy. */
   readonly problems: readonly string[]
+  /** When the picture in force was saved last for a start whose sources cannot be read; left out before. */
+  readonly savedAtMs?: number
   /** Policies that go back by themselves unless confirmed before then. */
   readonly trial?: { readonly folder: string; readonly endsAtMs: number }
   /** When the picture was saved that stands for a source that could not be read since the start. */

@@ -13,6 +13,7 @@ import {
 } from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
+import { FigureKeeper, type FirewallFigures } from './firewall-figures.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { stalledText } from './health.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
@@ -109,6 +110,7 @@ export class Firewall {
   readonly #watch: KernelWatch
   readonly #pacer = new RepairPacer()
   readonly #revocation: Revocation
+  readonly #figures: FigureKeeper
   #localAddresses: readonly LocalAddress[]
   readonly #abort: AbortController
   readonly #giveBack: () => void
@@ -259,6 +261,7 @@ export class Firewall {
   }) {
     this.#options = parts.options
     this.#kinds = parts.kinds
+    this.#figures = new FigureKeeper(parts.kinds)
     this.#store = parts.store
     this.#lastGood = parts.lastGood
     const { sources, stateDir, observe } = parts.options
@@ -392,10 +395,16 @@ export class Firewall {
       repairs: this.#repairs,
       sources,
       problems,
+      ...(this.#lastGood.savedAtMs !== undefined && { savedAtMs: this.#lastGood.savedAtMs }),
       ...(this.#trial.pending && { trial: this.#trial.pending }),
       ...(this.#restoredFromMs !== undefined && this.#store.hasRestored && { restoredFromMs: this.#restoredFromMs }),
       startedAtMs: this.#startedAtMs,
     }
+  }
+
+  /** What it has counted and timed. */
+  figures(): FirewallFigures {
+    return this.#figures.read(this.#threads, this.#compiled)
   }
 
   /** Queues whose packet threads stand still. */
@@ -450,6 +459,7 @@ export class Firewall {
       throw error
     }
     const endMs = clockMs()
+    this.#figures.applied(endMs - beginMs)
     this.#nextApplyMs = endMs + Math.max(APPLY_INTERVAL_MS, PAUSE_PER_APPLY * (endMs - beginMs))
     this.#announce()
     this.#keepPicture()
@@ -459,6 +469,7 @@ export class Firewall {
     const stamp = isNoChange(change) ? this.#stamp : nextStamp(this.#stamp)
     // The engine first: what it decides from now on is not remembered before the ruleset follows.
     await this.#threads.swap(compiled.generation, stamp)
+    this.#figures.swapped(this.#threads, this.#compiled, compiled)
     this.#compiled = compiled
     if (stamp !== this.#stamp) {
       this.#stamp = stamp
@@ -482,11 +493,13 @@ export class Firewall {
 
   /** What a former call may still be read of is no longer: all packet threads have the latest generation. */
   #compile(): CompiledPolicy {
+    const beginMs = clockMs()
     const former = this.#compiler
     this.#compiler = undefined
     const compiler = former ?? new Compiler(this.#kinds, this.#options.nodeName)
     const compiled = compiler.update(former ? this.#store.takeDelta() : this.#store.takeAll())
     this.#compiler = compiler
+    this.#figures.compiled(clockMs() - beginMs)
     return compiled
   }
 

@@ -80,6 +80,7 @@ export default class Run extends KnpCommand {
     const monitoring = await Monitoring.start({
       address: config.metrics.address,
       sources,
+      version: this.config.version,
       onProblem: (problem) =>
         problem ? this.report('warning', problem) : this.report('note', 'metrics and probes are served now'),
     })

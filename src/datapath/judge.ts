@@ -1,5 +1,6 @@
 import { type Engine, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, PacketDecoder, packetProblems } from '../engine/index.ts'
 import { TCP } from '../engine/packet.ts'
+import type { DecisionTally } from './decision-tally.ts'
 import { type MarkLayout, NO_STAMP, PICKED_UP } from './marks.ts'
 
 /** What a packet was found to be; written to the counters. */
@@ -16,6 +17,9 @@ export class PacketJudge {
   readonly #marks: MarkLayout
   #engine: Engine
   #stamp: number
+  #tally: DecisionTally | undefined
+  /** Of the last packet: whether it was the engine that decided. */
+  #isDecided = false
 
   /** @param stamp the stamp of the engine's generation */
   constructor(engine: Engine, stamp: number, marks: MarkLayout) {
@@ -28,6 +32,11 @@ export class PacketJudge {
   swap(engine: Engine, stamp: number): void {
     this.#engine = engine
     this.#stamp = stamp
+  }
+
+  /** From the next packet on, decisions are counted there. It must be of the engine's generation. */
+  setTally(tally: DecisionTally): void {
+    this.#tally = tally
   }
 
   /** The answer that denies a packet with this mark, and teaches nothing: what every packet gets that cannot be judged. */
@@ -85,17 +94,25 @@ export class PacketJudge {
   }
 
   #decide(hook: number): boolean {
+    this.#isDecided = true
     return this.#engine.decide(this.#decoder, hook) === 'accept'
   }
 
   #allow(mark: number, stamp: number): number {
     this.outcome = outcomes.ALLOWED
+    this.#count(true)
     return (mark & ~this.#marks.packetMask) | this.#marks.allowed | (stamp << this.#marks.stampShift)
   }
 
   #deny(mark: number): number {
     this.outcome = outcomes.DENIED
+    this.#count(false)
     return this.denial(mark) | (this.#stamp << this.#marks.stampShift)
+  }
+
+  /** Of several decisions about a packet the last one is what it got. */
+  #count(isAllowed: boolean): void {
+    this.#tally?.note(this.#isDecided ? this.#engine.decided : undefined, isAllowed)
   }
 }
 

@@ -9,6 +9,7 @@ import {
   type PacketQueue,
 } from '../native/queue.ts'
 import { outcomes, type PacketJudge } from './judge.ts'
+import type { PacketTimes } from './packet-times.ts'
 
 /** What the packet thread counts, in shared memory: single writer, one float64 each. */
 export const counterNames = [
@@ -41,10 +42,17 @@ const ROUNDS = 8
  * Receives one batch and answers every packet of it once, whatever happens while judging: what cannot be judged is
  * denied. Answers how many packets there were. Counts a round also where there were none: the thread is at work.
  */
-export function judgeBatch(queue: PacketQueue, judge: PacketJudge, counters: Counters, timeoutMs: number): number {
+export function judgeBatch(
+  queue: PacketQueue,
+  judge: PacketJudge,
+  counters: Counters,
+  timeoutMs: number,
+  times?: PacketTimes,
+): number {
   const count = queue.receive(timeoutMs)
   counters[ROUNDS]!++
   if (count === 0) return 0
+  times?.received(count)
   const { packets, bytes, marks } = queue
   for (let i = 0; i < count; i++) {
     const row = i * PACKET_FIELDS
@@ -67,6 +75,7 @@ export function judgeBatch(queue: PacketQueue, judge: PacketJudge, counters: Cou
     counters[FIRST_OUTCOME + outcome]!++
   }
   queue.answer(count)
+  times?.answered(count)
   counters[QUEUED]! += count
   counters[BATCHES]!++
   return count

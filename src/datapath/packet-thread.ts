@@ -3,15 +3,20 @@ import { attachEngine, type Generation, type PolicyKind } from '../engine/index.
 import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
 import { openQueue, type QueueOptions } from '../native/queue.ts'
+import { DecisionTally, type TallyWords } from './decision-tally.ts'
 import { PacketJudge } from './judge.ts'
 import type { MarkLayout } from './marks.ts'
 import { type Counters, judgeBatch, noteQueueCounters } from './packet-loop.ts'
+import { PacketTimes, type TimeWords } from './packet-times.ts'
 
 /** What the packet thread starts with. */
 export interface PacketThreadData {
   readonly queue: QueueOptions
   readonly marks: MarkLayout
   readonly counters: Counters
+  /** Where decisions of the generation are counted. */
+  readonly tally: TallyWords
+  readonly times: TimeWords
   readonly generation: Generation
   readonly stamp: number
   /** Of third parties; the thread loads them for itself. */
@@ -20,7 +25,13 @@ export interface PacketThreadData {
 
 /** To the packet thread. */
 export type ToPacketThread =
-  | { readonly type: 'swap'; readonly generation: Generation; readonly stamp: number }
+  | {
+      readonly type: 'swap'
+      readonly generation: Generation
+      readonly stamp: number
+      /** Left out where decisions are counted as before. */
+      readonly tally?: TallyWords
+    }
   | { readonly type: 'stop' }
 
 /** From the packet thread. */
@@ -42,21 +53,24 @@ const NOTE_INTERVAL = 256
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(
   port: MessagePort,
-  { queue: options, marks, counters, generation, stamp }: PacketThreadData,
+  { queue: options, marks, counters, tally, times: words, generation, stamp }: PacketThreadData,
   kinds: readonly PolicyKind[],
 ): void {
   const queue = openQueue(options)
   try {
     const judge = new PacketJudge(attachEngine(generation, kinds), stamp, marks)
+    judge.setTally(new DecisionTally(tally, generation.policyCounts))
+    const times = new PacketTimes(words, options.capacity, () => performance.now())
     const { wakeFd, socketFd } = queue
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
     for (let batch = 0; ; batch++) {
-      const count = judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS)
+      const count = judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS, times)
       if (count === 0 || batch % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
         judge.swap(attachEngine(message.generation, kinds), message.stamp)
+        if (message.tally) judge.setTally(new DecisionTally(message.tally, message.generation.policyCounts))
         // All answers of the former generation are sent: the kernel has acted on them already.
         port.postMessage({ type: 'swapped', generation: message.generation.number } satisfies FromPacketThread)
       }

@@ -2,8 +2,16 @@ import { Worker } from 'node:worker_threads'
 import type { Generation } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { wakeQueue } from '../native/queue.ts'
+import { createTally, type TallyWords } from './decision-tally.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
 import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
+import { createTimes, type TimeWords } from './packet-times.ts'
+
+/** Decisions, and the policies that they are told apart by. */
+interface Tally {
+  readonly words: TallyWords
+  readonly policyCounts: Generation['policyCounts']
+}
 
 /** The packet thread of one queue, seen from the main one. */
 export class PacketThread {
@@ -12,6 +20,10 @@ export class PacketThread {
   /** The queue's socket, for who keeps a duplicate of it. Not to be closed. */
   readonly socketFd: number
   readonly counters: Counters
+  readonly times: TimeWords
+  /** What it decided by the generation in force, and by those before that had the same policies. */
+  #tally: Tally
+  #retired: Tally | undefined
   readonly #worker: Worker
   readonly #wakeFd: number
   readonly #swaps = new Map<number, { resolve(): void; reject(error: unknown): void }>()
@@ -24,14 +36,18 @@ export class PacketThread {
   #fail!: (error: unknown) => void
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
-  static async start(data: Omit<PacketThreadData, 'counters'>): Promise<PacketThread> {
+  static async start(data: Omit<PacketThreadData, 'counters' | 'tally' | 'times'>): Promise<PacketThread> {
     const counters = createCounters()
+    const times = createTimes()
+    const tally = tallyFor(data.generation)
     // Node runs the source as it is in tests, the compiled file otherwise.
     const entry = new URL(
       import.meta.url.endsWith('.ts') ? './packet-thread.ts' : './packet-thread.js',
       import.meta.url,
     )
-    const worker = new Worker(entry, { workerData: { ...data, counters } satisfies PacketThreadData })
+    const worker = new Worker(entry, {
+      workerData: { ...data, counters, tally: tally.words, times } satisfies PacketThreadData,
+    })
     const queue = data.queue.number
     const { wakeFd, socketFd } = await new Promise<Extract<FromPacketThread, { type: 'bound' }>>((resolve, reject) => {
       const onExit = () => reject(endedError(queue))
@@ -44,18 +60,20 @@ export class PacketThread {
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, { wakeFd, socketFd }, queue, counters)
+    return new PacketThread(worker, { wakeFd, socketFd }, queue, { counters, times, tally })
   }
 
   private constructor(
     worker: Worker,
     { wakeFd, socketFd }: { readonly wakeFd: number; readonly socketFd: number },
     queue: number,
-    counters: Counters,
+    { counters, times, tally }: { counters: Counters; times: TimeWords; tally: Tally },
   ) {
     this.queue = queue
     this.socketFd = socketFd
     this.counters = counters
+    this.times = times
+    this.#tally = tally
     this.#worker = worker
     this.#wakeFd = wakeFd
     this.failure = new Promise((_, reject) => {
@@ -83,11 +101,28 @@ export class PacketThread {
   /** Resolves when the thread decides by this generation, and all that it decided before has taken effect. */
   async swap(generation: Generation, stamp: number): Promise<void> {
     if (this.#end) throw this.#end.error
+    const former = this.#tally
+    const tally = former.policyCounts === generation.policyCounts ? former : tallyFor(generation)
     await new Promise<void>((resolve, reject) => {
       this.#swaps.set(generation.number, { resolve, reject })
-      this.#send({ type: 'swap', generation, stamp })
+      this.#send({ type: 'swap', generation, stamp, ...(tally !== former && { tally: tally.words }) })
     })
     this.#swaps.delete(generation.number)
+    if (tally === former) return
+    this.#tally = tally
+    this.#retired = former
+  }
+
+  /** What it is counting, by who decided. */
+  get tally(): TallyWords {
+    return this.#tally.words
+  }
+
+  /** What it had counted until the last swap brought other policies; once. */
+  takeRetired(): TallyWords | undefined {
+    const retired = this.#retired?.words
+    this.#retired = undefined
+    return retired
   }
 
   /** Gives the queue back; packets that wait in it are dropped, unless another process keeps its socket. */
@@ -107,6 +142,10 @@ export class PacketThread {
     this.#worker.postMessage(message)
     wakeQueue(this.#wakeFd)
   }
+}
+
+function tallyFor({ policyCounts }: Generation): Tally {
+  return { words: createTally(policyCounts), policyCounts }
 }
 
 function endedError(queue: number): KnpError {

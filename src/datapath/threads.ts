@@ -1,5 +1,7 @@
 import type { Generation } from '../engine/index.ts'
 import type { QueueOptions } from '../native/queue.ts'
+import type { TallyWords } from './decision-tally.ts'
+import { type HistogramReading, packetBounds, readHistograms } from './histogram.ts'
 import { counterNames, readCounters } from './packet-loop.ts'
 import type { PacketThreadData } from './packet-thread.ts'
 import { StallWatch } from './stall-watch.ts'
@@ -9,7 +11,7 @@ import { PacketThread } from './thread.ts'
 export type PacketCounters = ReturnType<typeof readCounters>
 
 /** What the packet threads start with: one for each queue, everything else is the same for all. */
-export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters'> & {
+export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 'tally' | 'times'> & {
   readonly queues: readonly QueueOptions[]
 }
 
@@ -70,6 +72,31 @@ export class PacketThreads {
   /** What each has counted, in the order of the queues' numbers. */
   counters(): readonly { readonly queue: number; readonly counters: PacketCounters }[] {
     return this.#threads.map(({ queue, counters }) => ({ queue, counters: readCounters(counters) }))
+  }
+
+  /** What each is counting, by who decided. */
+  tallies(): readonly TallyWords[] {
+    return this.#threads.map(({ tally }) => tally)
+  }
+
+  /** What they had counted until the last swap, where it brought other policies; once. Nobody writes there any more. */
+  takeRetired(): readonly TallyWords[] {
+    return this.#threads.flatMap((thread) => thread.takeRetired() ?? [])
+  }
+
+  /** How long packets took, those of all queues together. */
+  times(): { readonly decision: HistogramReading; readonly wait: HistogramReading } {
+    const all = this.#threads.map(({ times }) => times)
+    return {
+      decision: readHistograms(
+        all.map(({ decision }) => decision),
+        packetBounds,
+      ),
+      wait: readHistograms(
+        all.map(({ wait }) => wait),
+        packetBounds,
+      ),
+    }
   }
 
   /** Looks once whether each has gone on since the last look. To be called at an even pace. */

@@ -4,6 +4,7 @@ import { createEngine, type Engine } from './engine.ts'
 import {
   type IncrementalTier,
   type PolicyKind,
+  type PolicyNames,
   type Problem,
   SELECTS_EGRESS,
   SELECTS_INGRESS,
@@ -22,6 +23,8 @@ export interface Generation {
   readonly identities: IdentityTables
   /** The tables of each policy kind, in the pipeline's order. */
   readonly tiers: readonly TierTables[]
+  /** How many numbers the policies of each tier have; the same array as long as no policy comes or goes. */
+  readonly policyCounts: readonly number[]
 }
 
 /** A generation with everything that has a name: what explains decisions, and what the ruleset needs. */
@@ -30,6 +33,8 @@ export interface CompiledPolicy {
   readonly identities: Identities
   /** Decides exactly as the packet thread does, and can fill traces. */
   readonly engine: Engine
+  /** What the policies of each tier are called, by their numbers. */
+  readonly policyNames: readonly PolicyNames[]
   /** The addresses whose traffic has to be decided on this machine. */
   readonly subjects: readonly Address[]
   /** How `subjects` differ from those of the generation before. */
@@ -86,6 +91,8 @@ export class Compiler {
   readonly #protection: Protection
   #generation = 0
   #snapshot: Snapshot | undefined
+  #policyNames: readonly PolicyNames[] = []
+  #policyCounts: readonly number[] = []
 
   /**
    * @param kinds the policy APIs, in order of precedence
@@ -152,6 +159,14 @@ export class Compiler {
     return { isEverything: change.node, addresses, blocks, host }
   }
 
+  #namePolicies(): void {
+    const names = this.#tiers.map((tier) => tier.policies?.() ?? nameless)
+    const isSame = names.length === this.#policyNames.length && names.every((each, i) => each === this.#policyNames[i])
+    if (isSame) return
+    this.#policyNames = names
+    this.#policyCounts = names.map(({ length }) => length)
+  }
+
   #publish(affected: Affected): CompiledPolicy {
     const identities = this.#identities.publish()
     const published = this.#tiers.map((tier) => tier.publish(identities))
@@ -160,12 +175,15 @@ export class Compiler {
     const hosts = this.#identities.hosts()
     let subjects: readonly Address[] | undefined
     const { localHost } = this.#identities
+    this.#namePolicies()
     return {
       generation: {
         number: this.#generation,
         identities: identities.tables,
         tiers: published.map(({ tables }) => tables),
+        policyCounts: this.#policyCounts,
       },
+      policyNames: this.#policyNames,
       identities,
       engine: createEngine(
         identities.tables,
@@ -189,6 +207,9 @@ export class Compiler {
     }
   }
 }
+
+/** What has no policies with numbers. */
+const nameless: PolicyNames = []
 
 /** Keeps in mind whose traffic has to be decided on this machine. */
 class Protection {

@@ -1,5 +1,5 @@
 import { OUTSIDE } from './address-map.ts'
-import type { PolicyEvaluator, Trace } from './evaluator.ts'
+import { NO_POLICY, type PolicyEvaluator, type Trace } from './evaluator.ts'
 import { ANY_HOOK, type Flow, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, MutableFlow } from './flow.ts'
 import {
   forwardingHost,
@@ -17,9 +17,25 @@ import { isNeverJudged, type Packet } from './packet.ts'
 /** Why no policy is asked. */
 export type Exemption = 'none' | 'never judged' | 'own address' | 'own node'
 
+/** In place of a tier: no policy was asked, or none of those asked decided. */
+export const EXEMPT = -1
+export const UNDECIDED = -2
+
+/** What decided a flow, in numbers. */
+export interface Decided {
+  /** Which of the evaluators, EXEMPT or UNDECIDED. */
+  readonly tier: number
+  /** Of a tier's decision: whether it was that of the destination's policies, not the source's. */
+  readonly isIngress: boolean
+  /** The policy's number in its tier; NO_POLICY where it was none. See `PolicyEvaluator.decidedPolicy`. */
+  readonly policy: number
+}
+
 /** Decides flows by one generation. Pure and synchronous; not reentrant: it reuses its Flow. */
 export interface Engine {
   readonly evaluators: readonly PolicyEvaluator[]
+  /** What decided last, where there was no trace; the same object each time. */
+  readonly decided: Decided
   /** Decides a packet in its connection's original direction. @param hook netfilter hook number, or ANY_HOOK */
   decide(packet: Packet, hook: number): 'accept' | 'deny'
   /**
@@ -35,6 +51,7 @@ export interface Engine {
 /** @param evaluators the tiers, in order of precedence */
 export function createEngine(tables: IdentityTables, evaluators: readonly PolicyEvaluator[]): Engine {
   let flow: MutableFlow | undefined
+  const decided = { tier: UNDECIDED, isIngress: false, policy: NO_POLICY }
 
   function identify(
     packet: Packet,
@@ -104,14 +121,41 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
   }
 
   function decideFlow(asked: Flow, trace?: Trace): 'accept' | 'deny' {
-    if (exemptionOf(asked) !== 'none') return 'accept'
-    const egress = asked.sourceWorkload === OUTSIDE ? 'accept' : decideEgress(evaluators, asked, trace)
+    decided.tier = UNDECIDED
+    if (exemptionOf(asked) !== 'none') {
+      decided.tier = EXEMPT
+      return 'accept'
+    }
+    const egress = asked.sourceWorkload === OUTSIDE ? 'accept' : decideEgress(asked, trace)
     if (egress === 'deny' && !trace) return 'deny'
-    const ingress = asked.destinationWorkload === OUTSIDE ? 'accept' : decideIngress(evaluators, asked, trace)
+    const ingress = asked.destinationWorkload === OUTSIDE ? 'accept' : decideIngress(asked, trace)
     return egress === 'deny' ? 'deny' : ingress
   }
 
-  return { evaluators, identify, decideFlow, decide: (packet, hook) => decideFlow(identify(packet, hook)) }
+  function decideEgress(asked: Flow, trace: Trace | undefined): 'accept' | 'deny' {
+    for (let i = 0; i < evaluators.length; i++) {
+      const verdict = evaluators[i]!.evaluateEgress(asked, trace)
+      if (verdict !== 'next') return note(verdict, i, false)
+    }
+    return 'accept'
+  }
+
+  function decideIngress(asked: Flow, trace: Trace | undefined): 'accept' | 'deny' {
+    for (let i = 0; i < evaluators.length; i++) {
+      const verdict = evaluators[i]!.evaluateIngress(asked, trace)
+      if (verdict !== 'next') return note(verdict, i, true)
+    }
+    return 'accept'
+  }
+
+  function note<T>(verdict: T, tier: number, isIngress: boolean): T {
+    decided.tier = tier
+    decided.isIngress = isIngress
+    decided.policy = evaluators[tier]!.decidedPolicy ?? NO_POLICY
+    return verdict
+  }
+
+  return { evaluators, decided, identify, decideFlow, decide: (packet, hook) => decideFlow(identify(packet, hook)) }
 }
 
 /** Traffic that is accepted before any policy is asked. */
@@ -119,24 +163,4 @@ export function exemptionOf(flow: Flow): Exemption {
   if (isNeverJudged(flow.packet)) return 'never judged'
   if (flow.isToItself) return 'own address'
   return flow.isFromOwnNode ? 'own node' : 'none'
-}
-
-function decideEgress(evaluators: readonly PolicyEvaluator[], flow: Flow, trace: Trace | undefined): 'accept' | 'deny' {
-  for (let i = 0; i < evaluators.length; i++) {
-    const verdict = evaluators[i]!.evaluateEgress(flow, trace)
-    if (verdict !== 'next') return verdict
-  }
-  return 'accept'
-}
-
-function decideIngress(
-  evaluators: readonly PolicyEvaluator[],
-  flow: Flow,
-  trace: Trace | undefined,
-): 'accept' | 'deny' {
-  for (let i = 0; i < evaluators.length; i++) {
-    const verdict = evaluators[i]!.evaluateIngress(flow, trace)
-    if (verdict !== 'next') return verdict
-  }
-  return 'accept'
 }

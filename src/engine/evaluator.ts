@@ -64,9 +64,17 @@ export interface TraceStep {
 /** Collects the steps of a decision; passed in only when somebody reads it. */
 export type Trace = TraceStep[]
 
-/** One tier. Immutable, synchronous, never throws on a valid Flow; with a trace it appends exactly one step per call. */
+/** In place of a policy's number. */
+export const NO_POLICY = -1
+
+/** One tier. Synchronous, never throws on a valid Flow; with a trace it appends exactly one step per call. */
 export interface PolicyEvaluator {
   readonly name: string
+  /**
+   * Behind the last `accept` or `deny`: the number of the policy whose rule it was, or that comes first of those that isolate
+   * the subject. NO_POLICY, or left out, where it was none.
+   */
+  readonly decidedPolicy?: number
   /** Judges as the source's policies do. Only called when the source is a workload. */
   evaluateEgress(flow: Flow, trace?: Trace): Verdict
   /** Judges as the destination's policies do. Only called when the destination is a workload. */
@@ -157,4 +165,12 @@ export interface IncrementalTier {
   /** SELECTS_INGRESS and SELECTS_EGRESS of an identity. */
   selected(identity: number): number
   problems(): readonly Problem[]
+  /** What its policies are called; the same array as long as none comes or goes. Left out where policies have no numbers. */
+  policies?(): PolicyNames
 }
+
+/** What tells a policy from all others. */
+export type PolicyName = Pick<ObjectRef, 'kind' | 'namespace' | 'name'>
+
+/** By number; nothing where a number is free. */
+export type PolicyNames = readonly (PolicyName | undefined)[]

@@ -3,6 +3,8 @@ import {
   type Direction,
   type IncrementalKind,
   type IncrementalTier,
+  NO_POLICY,
+  type PolicyNames,
   type Problem,
   SELECTS_EGRESS,
   SELECTS_INGRESS,
@@ -26,6 +28,7 @@ import {
 import {
   AUDITED_COLUMN,
   EGRESS,
+  FIRST_POLICY_COLUMN,
   INDEXED,
   INGRESS,
   LIST_COLUMNS,
@@ -91,6 +94,8 @@ class PolicyTier implements IncrementalTier {
   readonly #entries: (Entry | undefined)[] = []
   readonly #numbers = new Map<string, number>()
   readonly #freeNumbers: number[] = []
+  /** Made when it is asked for; `undefined` since a policy came or went. */
+  #names: PolicyNames | undefined
   /** Policies of which there is something to say. */
   readonly #doubtful = new Set<number>()
   /** Policies by the only namespace that they select in; `undefined` for those that select in any. */
@@ -193,6 +198,15 @@ class PolicyTier implements IncrementalTier {
     })
   }
 
+  policies(): PolicyNames {
+    this.#names ??= this.#entries.map((entry) => {
+      if (!entry) return undefined
+      const { kind, namespace, name } = entry.policy.ref
+      return { kind, name, ...(namespace !== undefined && { namespace }) }
+    })
+    return this.#names
+  }
+
   #upsert(policy: Policy): void {
     const key = keyOf(policy)
     const known = this.#numbers.get(key)
@@ -224,6 +238,7 @@ class PolicyTier implements IncrementalTier {
 
   #add(number: number, key: string, { policy }: Entry): void {
     this.#numbers.set(key, number)
+    this.#names = undefined
     const scope = policy.namespace
     const inScope = this.#byNamespace.get(scope)
     if (inScope) inScope.add(number)
@@ -238,6 +253,7 @@ class PolicyTier implements IncrementalTier {
     this.#changed.add(number)
     this.#moved.add(number)
     this.#numbers.delete(key)
+    this.#names = undefined
     this.#byNamespace.get(policy.namespace)!.delete(number)
     this.#entries[number] = undefined
     this.#doubtful.delete(number)
@@ -331,6 +347,7 @@ class PolicyTier implements IncrementalTier {
       const enforced = all.filter((policy) => !isAudited(policy))
       const complete = this.#storeList(selection, all, direction)
       this.#listWords.set(row + AUDITED_COLUMN + direction, complete)
+      this.#listWords.set(row + FIRST_POLICY_COLUMN + direction, enforced[0] ?? NO_POLICY)
       const isSame = enforced.length === all.length
       this.#listWords.set(row + direction, isSame ? complete : this.#storeList(selection, enforced, direction))
     }

@@ -1,10 +1,17 @@
-import type { Direction, PolicyEvaluator, TierTables, Trace, Verdict } from './evaluator.ts'
+import {
+  type Direction,
+  NO_POLICY,
+  type PolicyEvaluator,
+  type TierTables,
+  type Trace,
+  type Verdict,
+} from './evaluator.ts'
 import type { Flow } from './flow.ts'
 import type { IdentityTables } from './identity.ts'
 import type { TierName } from './policy.ts'
 import { RuleFinder } from './rule-index.ts'
 import { RuleMatcher } from './rule-matcher.ts'
-import { ACCEPT, DENY, RULE_ACTION, RULE_LENGTH } from './rule-words.ts'
+import { ACCEPT, DENY, RULE_ACTION, RULE_LENGTH, RULE_POLICY } from './rule-words.ts'
 import type { Words } from './twin-words.ts'
 
 /** What a tier decides by; see `PolicyTier`, which writes it. */
@@ -17,9 +24,13 @@ export interface PolicyTierTables extends TierTables {
   readonly words: Words
 }
 
-/** The columns of `lists`: egress and ingress as enforced, then egress and ingress with the audited policies. */
-export const LIST_COLUMNS = 4
+/**
+ * The columns of `lists`: egress and ingress as enforced, then egress and ingress with the audited policies; then the numbers
+ * of the first policies that are enforced for egress and for ingress, where there are any.
+ */
+export const LIST_COLUMNS = 6
 export const AUDITED_COLUMN = 2
+export const FIRST_POLICY_COLUMN = 4
 /** In place of a list's length: an index over its rules follows. */
 export const INDEXED = -1
 /** The first columns of `lists`. */
@@ -53,6 +64,7 @@ export interface TierDecision {
 /** A tier of policies, over the tables of one generation. */
 export class TierEvaluator implements PolicyEvaluator {
   readonly name: TierName
+  decidedPolicy = NO_POLICY
   readonly #rules: TierRules
   readonly #tables: PolicyTierTables
   readonly #matcher: RuleMatcher
@@ -74,10 +86,11 @@ export class TierEvaluator implements PolicyEvaluator {
     if (list === 0) return trace ? this.#trace('egress', flow, 'next', 0, false, false, trace) : 'next'
     this.#matcher.takeEgress(flow)
     const rule = this.#find(list, flow)
-    const verdict = this.#verdictOf(rule)
+    const verdict = this.#verdictOf(rule, flow.sourceIdentity, EGRESS)
     // "Traffic to and from the node where a Pod is running is always allowed" (NetworkPolicy concept page).
     const isOwnNode = verdict === 'deny' && this.#rules.opensOwnNode && flow.isToOwnNode
     const final = isOwnNode ? 'accept' : verdict
+    if (isOwnNode) this.decidedPolicy = NO_POLICY
     return trace ? this.#trace('egress', flow, final, rule, true, isOwnNode, trace) : final
   }
 
@@ -86,7 +99,7 @@ export class TierEvaluator implements PolicyEvaluator {
     if (list === 0) return trace ? this.#trace('ingress', flow, 'next', 0, false, false, trace) : 'next'
     this.#matcher.takeIngress(flow)
     const rule = this.#find(list, flow)
-    const verdict = this.#verdictOf(rule)
+    const verdict = this.#verdictOf(rule, flow.destinationIdentity, INGRESS)
     return trace ? this.#trace('ingress', flow, verdict, rule, true, false, trace) : verdict
   }
 
@@ -109,9 +122,14 @@ export class TierEvaluator implements PolicyEvaluator {
     return 0
   }
 
-  #verdictOf(rule: number): Verdict {
-    if (rule === 0) return this.#rules.otherwise
-    const action = this.#tables.words[rule + RULE_ACTION]
+  #verdictOf(rule: number, identity: number, column: number): Verdict {
+    const { words, lists, selections } = this.#tables
+    if (rule === 0) {
+      this.decidedPolicy = lists[selections[identity]! * LIST_COLUMNS + FIRST_POLICY_COLUMN + column]!
+      return this.#rules.otherwise
+    }
+    this.decidedPolicy = words[rule + RULE_POLICY]!
+    const action = words[rule + RULE_ACTION]
     return action === ACCEPT ? 'accept' : action === DENY ? 'deny' : 'next'
   }
 

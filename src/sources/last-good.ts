@@ -34,6 +34,7 @@ export class LastGood {
   #isDue = false
   #nextSaveMs = 0
   #problem: string | undefined
+  #savedAtMs: number | undefined
 
   /**
    * @param folder knp's state directory; made, for root alone, when something is saved
@@ -47,6 +48,11 @@ export class LastGood {
   /** Why the last `keep` saved nothing. */
   get problem(): string | undefined {
     return this.#problem
+  }
+
+  /** When it saved last; `undefined` before. */
+  get savedAtMs(): number | undefined {
+    return this.#savedAtMs
   }
 
   /**
@@ -110,9 +116,10 @@ export class LastGood {
   async save(sources: Picture): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
     const path = join(this.#folder, FILE)
+    const savedAtMs = Date.now()
     const file = await open(`${path}.new`, 'w', 0o600)
     try {
-      await file.write(lineOf({ format: FORMAT, savedAtMs: Date.now() }))
+      await file.write(lineOf({ format: FORMAT, savedAtMs }))
       for (const [source, objects] of sources) {
         await file.write(lineOf({ source }))
         for (let at = 0; at < objects.length; at += OBJECTS_PER_WRITE)
@@ -124,6 +131,7 @@ export class LastGood {
       await file.close()
     }
     await rename(`${path}.new`, path)
+    this.#savedAtMs = savedAtMs
   }
 }
 

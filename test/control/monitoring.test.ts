@@ -2,10 +2,15 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { Monitoring } from '../../src/control/monitoring.ts'
+import type { FirewallFigures } from '../../src/firewall-figures.ts'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import type { Source } from '../../src/sources/source.ts'
 
 const healthy = { enforcing: true, sources: [], problems: [], warnings: ['w'] } as unknown as FirewallStatus
+
+const figures = (): FirewallFigures => {
+  throw new Error('nobody asked for figures')
+}
 
 /** A port that nobody listens at. */
 async function freePort(): Promise<number> {
@@ -25,6 +30,7 @@ async function start(test: Test, address: string, said: (string | undefined)[] =
   const monitoring = await Monitoring.start({
     address,
     sources: [waiting],
+    version: '1.2.3',
     onProblem: (problem) => said.push(problem),
   })
   test.teardown(() => monitoring.close())
@@ -43,7 +49,7 @@ t.test('alive and not ready, then ready, then what is wrong', async (t) => {
   t.equal(await get(port, '/readyz'), '503 starting: nothing is enforced yet\nsource world: not read yet\n')
   let status = healthy
   let stalled: number[] = []
-  monitoring.watch({ status: () => status, stalledQueues: () => stalled })
+  monitoring.watch({ status: () => status, figures, stalledQueues: () => stalled })
   t.equal(await get(port, '/readyz'), '200 ok\n')
   status = { ...healthy, enforcing: false, problems: ['somebody flushed it'] }
   t.equal(await get(port, '/readyz'), '503 the rules are not in force\nsomebody flushed it\n')
@@ -65,6 +71,6 @@ t.test('a port that is taken is a warning of a firewall that is healthy', async 
 
 t.test('none is none', async (t) => {
   const monitoring = await start(t, 'none')
-  monitoring.watch({ status: () => healthy, stalledQueues: () => [] })
+  monitoring.watch({ status: () => healthy, figures, stalledQueues: () => [] })
   t.same(monitoring.complete(healthy), healthy)
 })
