@@ -56,21 +56,22 @@ chmod 755 "$knp/bin/run.js"
 ln -s ../lib/knp/bin/run.js "$root/usr/bin/knp"
 
 # The packages that the lock file has for production, as they are installed here.
-node -e '
+packages=$(node -e '
   for (const [path, { dev, devOptional, optional }] of Object.entries(require("./package-lock.json").packages)) {
     if (path === "" || dev || devOptional || path.includes("node_modules/@types/")) continue
     if (optional && !require("node:fs").existsSync(path)) continue
     console.log(path)
-  }' | while read -r package; do
+  }')
+for package in $packages; do
   # Nested ones have come with what they lie in.
-  [ -e "$knp/$package" ] && continue
-  mkdir -p "$knp/${package%/*}"
-  cp -R "$package" "$knp/$package" || fail "$package: not installed; install it: npm ci"
+  if [ ! -e "$knp/$package" ]; then
+    mkdir -p "$knp/${package%/*}"
+    cp -R "$package" "$knp/$package" || fail "$package: not installed; install it: npm ci"
+  fi
+  for folder in .github test tests docs examples; do rm -rf "${knp:?}/$package/$folder"; done
 done
 find "$knp" \( -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -iname 'readme*' -o -iname 'changelog*' \) \
   -type f -delete
-find "$knp/node_modules" -type d \( -name .github -o -name test -o -name tests -o -name docs -o -name examples \) -prune \
-  -exec rm -rf {} +
 # For the runtime Bare; Node.js has these modules itself.
 rm -rf "$knp"/node_modules/bare-*/prebuilds
 find "$knp" -type d -empty -delete
