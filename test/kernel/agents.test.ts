@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import t from 'tap'
 import type { Finding } from '../../src/finding.ts'
 import { Agent } from '../../src/lab/agent.ts'
@@ -17,11 +18,20 @@ async function run(network: Network, argv: readonly string[], input = ''): Promi
   if (code !== 0) throw new Error(`${argv.join(' ')}: ${stderr}`)
 }
 
+interface Report {
+  readonly canEnforce: boolean
+  readonly findings: readonly Finding[]
+}
+
+async function findings(network: Network): Promise<Report> {
+  const { stdout } = await network.exec(network.router, knp(['doctor', '--json']), { timeoutMs })
+  return JSON.parse(stdout) as Report
+}
+
 /** What doctor says of policies that others enforce. */
 async function doctor(network: Network): Promise<{ readonly canEnforce: boolean; readonly agents: readonly string[] }> {
-  const { stdout } = await network.exec(network.router, knp(['doctor', '--json']), { timeoutMs })
-  const { canEnforce, findings } = JSON.parse(stdout) as { canEnforce: boolean; findings: Finding[] }
-  const agents = findings
+  const { canEnforce, findings: all } = await findings(network)
+  const agents = all
     .filter(({ check }) => check === 'policy agent')
     .map(({ result, detail, remedy }) => `${result} ${detail.split(':')[0]}${remedy ? '' : ', and no remedy'}`)
   return { canEnforce, agents }
@@ -69,6 +79,23 @@ t.test('doctor finds the agents whose rules and devices are in the kernel', { sk
     'warn Antrea is here (device antrea-gw0)',
   ])
 })
+
+const legacy = spawnSync('iptables-legacy', ['--version']).status === 0
+
+t.test(
+  'rules that nft does not list are named',
+  { skip: skip || (legacy ? false : 'iptables-legacy is not there') },
+  async (t) => {
+    const network = await createNetwork({ prefix: 'knpa', hosts: [{ name: 'web', addresses: web }] })
+    t.after(() => network.destroy())
+    const named = async () => (await findings(network)).findings.filter(({ check }) => check === 'other firewall')
+    t.same(await named(), [])
+    await run(network, ['iptables-legacy', '-N', 'KUBE-ROUTER-INPUT'])
+    t.same(await named(), [
+      { check: 'other firewall', result: 'ok', detail: 'rules of iptables-legacy cannot be looked at (ip filter)' },
+    ])
+  },
+)
 
 t.test('two that decide: what either denies is denied', { skip }, async (t) => {
   const network = await createNetwork({
