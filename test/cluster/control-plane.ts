@@ -93,6 +93,8 @@ export function startEtcd(programs: Programs, { folder, namespace }: ControlPlan
       `--listen-peer-urls=${peers}`,
       `--initial-advertise-peer-urls=${peers}`,
       `--initial-cluster=default=${peers}`,
+      // What kubeadm sets: quiet resources' watches learn by it how far they have come.
+      '--watch-progress-notify-interval=5s',
       '--unsafe-no-fsync',
     ]),
     join(folder, 'etcd.log'),

@@ -1,0 +1,107 @@
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { appendFile, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { CLUSTER_FOLDER, type Cluster, openCluster, startCluster, stopCluster } from './cluster.ts'
+import { attempt } from './command.ts'
+import { deployKnp, loadKnpImage } from './knp.ts'
+import { Unsupported } from './programs.ts'
+
+/**
+ * `npm run test:cluster`: knp as a DaemonSet on a cluster of two nodes that this starts, and takes down again.
+ *
+ *   npm run test:cluster                      the short selection
+ *   npm run test:cluster -- --all             everything
+ *   npm run test:cluster -- FILE...           test files of test/cluster
+ *   npm run test:cluster -- --kube-proxy nftables
+ *   npm run test:cluster -- --keep            leaves the cluster there, for kubectl and for the next run
+ *   npm run test:cluster -- --stop            ends a cluster that was left there
+ *   npm run test:cluster -- kubectl ARG...    asks it
+ *
+ * Exits with 1 where a test fails, or where the machine lacks what is needed, which it names.
+ */
+
+const project = fileURLToPath(new URL('../..', import.meta.url))
+const short = ['daemon-set', 'policies', 'first-connections', 'api-server']
+const full = [...short, 'rolling-update']
+const say = (text: string) => console.error(`test:cluster: ${text}`)
+
+/** Runs test files one after the other and prints what became of each test, then the totals. Answers the exit status. */
+async function runTests(files: readonly string[]): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'knp-results-'))
+  const results = join(folder, 'tap')
+  try {
+    const argv = ['--no-warnings', 'scripts/run-tests.ts', ...files]
+    // A test says itself how long it may take.
+    const env = { ...process.env, TAP_TIMEOUT: '3600' }
+    const child = spawn(process.execPath, argv, { cwd: project, env, stdio: ['ignore', 'pipe', 'inherit'] })
+    for await (const line of createInterface({ input: child.stdout })) {
+      await appendFile(results, `${line}\n`)
+      if (/^( {4})?((not )?ok |# [^{]*\d)/.test(line)) console.log(line)
+    }
+    const { code, stdout } = await attempt([process.execPath, 'scripts/count-results.ts', results], { cwd: project })
+    process.stdout.write(stdout)
+    return code ?? 1
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** The cluster that is there, or a new one; with knp of the working tree. */
+async function prepare(kubeProxy: string): Promise<Cluster> {
+  if (kubeProxy !== 'iptables' && kubeProxy !== 'nftables')
+    throw new Error(`--kube-proxy ${kubeProxy}: iptables or nftables`)
+  const isThere = existsSync(CLUSTER_FOLDER)
+  const cluster = isThere ? await openCluster() : await startCluster({ nodes: 2, kubeProxy }, say)
+  say('making the image of the working tree')
+  await loadKnpImage(cluster)
+  if (isThere) await cluster.attemptKubectl(['-n', 'kube-system', 'rollout', 'restart', 'daemonset/knp'])
+  say('waiting for knp on each node')
+  await deployKnp(cluster)
+  return cluster
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      all: { type: 'boolean', default: false },
+      keep: { type: 'boolean', default: false },
+      stop: { type: 'boolean', default: false },
+      'kube-proxy': { type: 'string', default: 'iptables' },
+    },
+  })
+  if (values.stop) {
+    await stopCluster()
+    return 0
+  }
+  const named = (values.all ? full : short).map((name) => `test/cluster/${name}.test.ts`)
+  const wasThere = existsSync(CLUSTER_FOLDER)
+  try {
+    await prepare(values['kube-proxy'])
+    return await runTests(positionals.length > 0 ? positionals : named)
+  } finally {
+    if (values.keep || wasThere) say('the cluster is still there; end it: npm run test:cluster -- --stop')
+    else await stopCluster()
+  }
+}
+
+/** kubectl's own arguments are not ours to read. */
+async function kubectl(args: readonly string[]): Promise<number> {
+  const { code, stdout, stderr } = await (await openCluster()).attemptKubectl(args)
+  process.stdout.write(stdout)
+  process.stderr.write(stderr)
+  return code ?? 1
+}
+
+try {
+  process.exitCode = process.argv[2] === 'kubectl' ? await kubectl(process.argv.slice(3)) : await main()
+} catch (error) {
+  if (error instanceof Unsupported) console.error(`test:cluster ${error.message}`)
+  else console.error(error)
+  process.exitCode = 1
+}
