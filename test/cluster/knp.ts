@@ -92,8 +92,9 @@ export async function knpStatus(cluster: Cluster, node: string): Promise<Firewal
   const member = cluster.members.find(({ name }) => name === node)
   if (member === undefined) throw new Error(`${node}: no such node`)
   // The first process of the container: its root has the program, and the socket.
-  const script = `for pid in $(pgrep -x node); do
-    tr '\\0' ' ' <"/proc/$pid/cmdline" | grep -q ' run ' || continue
+  const script = `for command in /proc/[0-9]*/cmdline; do
+    tr '\\0' ' ' <"$command" 2>/dev/null | grep -q '^/usr/bin/node /usr/bin/knp run ' || continue
+    pid=\${command#/proc/} pid=\${pid%/cmdline}
     exec nsenter --target "$pid" --mount --pid -- /usr/bin/knp status --json
   done
   echo 'knp does not run' >&2

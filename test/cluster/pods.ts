@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
 import type { Cluster } from './cluster.ts'
 import { POD_IMAGE } from './image.ts'
+import { inNode } from './node.ts'
 
 /** A pod to be made. */
 export interface PodSpec {
@@ -131,4 +132,25 @@ export async function connect(
   if (stderr.includes('TIMEOUT')) return 'timeout'
   if (stderr.includes('REFUSED')) return 'refused'
   throw new Error(`${from} to ${target}: ${stderr}`)
+}
+
+/**
+ * A command line that runs in a pod's network, on the node: for when there is no API server to ask, and for programs that
+ * the image has not. `from` is an address of the pod.
+ */
+export async function inNetworkOfPod(
+  cluster: Cluster,
+  node: string,
+  from: string,
+  argv: readonly string[],
+): Promise<readonly string[]> {
+  const member = cluster.members.find(({ name }) => name === node)
+  if (member === undefined) throw new Error(`${node}: no such node`)
+  const script = `for network in /run/netns/*; do
+    nsenter --net="$network" ip -o address show to ${from} | grep -q . && echo "$network"
+  done`
+  const { stdout } = await cluster.execOn(member, ['sh', '-c', script])
+  const network = stdout.trim()
+  if (network === '' || network.includes('\n')) throw new Error(`${from}: not one network on ${node}: ${stdout}`)
+  return inNode(member, ['nsenter', `--net=${network}`, '--', ...argv])
 }

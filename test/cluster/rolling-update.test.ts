@@ -1,0 +1,81 @@
+import t, { type Test } from 'tap'
+import { type Attempts, startCalls, startServer } from './attempts.ts'
+import { openCluster } from './cluster.ts'
+import { configureKnp, rolledOut } from './knp.ts'
+import { addressesOf, apply, createNamespaces, createPods, inNetworkOfPod } from './pods.ts'
+import { until } from './process.ts'
+
+// A rolling update of the DaemonSet while connections are made all the time: what is lost, and what is opened. Each
+// connection goes to another port than those of half a minute before, so that none is answered by what is remembered.
+
+const cluster = await openCluster()
+const namespace = 'knp-update'
+const [near = '', far = near] = cluster.members.map(({ name }) => name)
+const ports = { firstPort: 20_000, ports: 3_000 }
+const pace = { intervalMs: 10, timeoutMs: 500 }
+
+await createNamespaces(t, cluster, [namespace])
+await createPods(cluster, [
+  { namespace, name: 'server', node: near },
+  { namespace, name: 'friend', node: far },
+  { namespace, name: 'stranger', node: far },
+])
+await apply(cluster, [
+  {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { namespace, name: 'server' },
+    spec: {
+      podSelector: { matchLabels: { app: 'server' } },
+      ingress: [{ from: [{ podSelector: { matchLabels: { app: 'friend' } } }] }],
+    },
+  },
+])
+
+async function networkOf(name: string, node: string) {
+  const [address = ''] = await addressesOf(cluster, namespace, name)
+  const way = await inNetworkOfPod(cluster, node, address, [])
+  return { address, within: (argv: readonly string[]) => [...way, ...argv] }
+}
+const server = await networkOf('server', near)
+const friend = await networkOf('friend', far)
+const stranger = await networkOf('stranger', far)
+t.teardown(await startServer(server.within, ports.firstPort, ports.ports))
+
+type Fared = { readonly friend: Attempts; readonly stranger: Attempts }
+
+async function during(act: () => Promise<void>): Promise<Fared> {
+  const to = { address: server.address, ...ports }
+  const calls = [friend, stranger].map(({ within }) => startCalls(within, to, pace))
+  await act()
+  const [allowed, forbidden] = await Promise.all(calls.map((calling) => calling.stop()))
+  return { friend: allowed!, stranger: forbidden! }
+}
+
+function tell(t: Test, { friend, stranger }: Fared): void {
+  const span = (from = 0, to = 0) => `${to - from} ms`
+  t.comment(
+    `allowed: ${friend.connected} connected, ${friend.failed} lost (within ${span(friend.failedFromMs, friend.failedToMs)}); ` +
+      `forbidden: ${stranger.failed} refused, ${stranger.connected} opened (within ${span(stranger.connectedFromMs, stranger.connectedToMs)})`,
+  )
+}
+
+/** The policy holds, and nothing that is allowed gets lost. */
+const holds = ({ friend, stranger }: Fared) => friend.failed === 0 && friend.connected > 0 && stranger.connected === 0
+const aSecond = () => cluster.exec(['sleep', '1']).then(() => {})
+
+for (const onFailure of ['closed', 'open'] as const) {
+  t.test(`under ${onFailure}`, async (t) => {
+    await configureKnp(cluster, (text) => text.replace(/onFailure: \w+/, `onFailure: ${onFailure}`))
+    await until('the policy is in force', async () => holds(await during(aSecond)), 60_000)
+    const fared = await during(async () => {
+      await cluster.kubectl(['-n', 'kube-system', 'rollout', 'restart', 'daemonset/knp'])
+      await rolledOut(cluster)
+      await aSecond()
+    })
+    tell(t, fared)
+    if (onFailure === 'closed') t.equal(fared.stranger.connected, 0, 'nothing is opened')
+    else t.equal(fared.friend.failed, 0, 'nothing is lost')
+    t.ok(holds(await during(aSecond)), 'afterwards all is as before')
+  })
+}
