@@ -39,6 +39,11 @@ export interface ClusterSpec {
   readonly kubeProxy: KubeProxyMode
 }
 
+/** A command line that runs on the network of the nodes, but on none of them. */
+export function inLan(argv: readonly string[]): string[] {
+  return inNamespace(LAN, argv)
+}
+
 /** What another process needs to know of a running cluster. */
 interface State extends ClusterSpec {
   readonly members: readonly ClusterNode[]

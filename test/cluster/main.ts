@@ -1,15 +1,13 @@
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { CLUSTER_FOLDER, type Cluster, openCluster, startCluster, stopCluster } from './cluster.ts'
+import { openCluster, stopCluster } from './cluster.ts'
 import { attempt } from './command.ts'
-import { deployKnp, loadKnpImage } from './knp.ts'
-import { Unsupported } from './programs.ts'
+import { exitWith, withCluster } from './prepare.ts'
 
 /**
  * `npm run test:cluster`: knp as a DaemonSet on a cluster of two nodes that this starts, and takes down again.
@@ -51,20 +49,6 @@ async function runTests(files: readonly string[]): Promise<number> {
   }
 }
 
-/** The cluster that is there, or a new one; with knp of the working tree. */
-async function prepare(kubeProxy: string): Promise<Cluster> {
-  if (kubeProxy !== 'iptables' && kubeProxy !== 'nftables')
-    throw new Error(`--kube-proxy ${kubeProxy}: iptables or nftables`)
-  const isThere = existsSync(CLUSTER_FOLDER)
-  const cluster = isThere ? await openCluster() : await startCluster({ nodes: 2, kubeProxy }, say)
-  say('making the image of the working tree')
-  await loadKnpImage(cluster)
-  if (isThere) await cluster.attemptKubectl(['-n', 'kube-system', 'rollout', 'restart', 'daemonset/knp'])
-  say('waiting for knp on each node')
-  await deployKnp(cluster)
-  return cluster
-}
-
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -80,14 +64,8 @@ async function main(): Promise<number> {
     return 0
   }
   const named = (values.all ? full : short).map((name) => `test/cluster/${name}.test.ts`)
-  const wasThere = existsSync(CLUSTER_FOLDER)
-  try {
-    await prepare(values['kube-proxy'])
-    return await runTests(positionals.length > 0 ? positionals : named)
-  } finally {
-    if (values.keep || wasThere) say('the cluster is still there; end it: npm run test:cluster -- --stop')
-    else await stopCluster()
-  }
+  const options = { kubeProxy: values['kube-proxy'], keep: values.keep, say }
+  return await withCluster(options, () => runTests(positionals.length > 0 ? positionals : named))
 }
 
 /** kubectl's own arguments are not ours to read. */
@@ -98,10 +76,4 @@ async function kubectl(args: readonly string[]): Promise<number> {
   return code ?? 1
 }
 
-try {
-  process.exitCode = process.argv[2] === 'kubectl' ? await kubectl(process.argv.slice(3)) : await main()
-} catch (error) {
-  if (error instanceof Unsupported) console.error(`test:cluster ${error.message}`)
-  else console.error(error)
-  process.exitCode = 1
-}
+await exitWith('test:cluster', () => (process.argv[2] === 'kubectl' ? kubectl(process.argv.slice(3)) : main()))
