@@ -17,11 +17,11 @@ const nodes = cluster.members.map(({ name }) => name)
 const attempts = `
 forbidden=0; tries=0; end=$(($(date +%s) + 2))
 while [ $(date +%s) -lt $end ]; do
-  nc -w 1 "$FORBIDDEN" 80 </dev/null >/dev/null 2>&1 && forbidden=$((forbidden + 1))
+  nc -w 1 "$FORBIDDEN" 80 -e /bin/true 2>/dev/null && forbidden=$((forbidden + 1))
   tries=$((tries + 1))
 done
 allowed=0
-for i in $(seq 20); do nc -w 1 "$ALLOWED" 80 </dev/null >/dev/null 2>&1 && allowed=1 && break; done
+for i in $(seq 20); do nc -w 1 "$ALLOWED" 80 -e /bin/true 2>/dev/null && allowed=1 && break; done
 echo "tries=$tries forbidden=$forbidden allowed=$allowed"
 `
 

@@ -66,7 +66,7 @@ export async function archivePodImage(programs: Programs, archive: string): Prom
     await mkdir(join(root, 'etc'))
     await mkdir(join(root, 'tmp'), { mode: 0o1777 })
     await copyFile((await run(['sh', '-c', 'command -v busybox'])).trim(), join(root, 'bin/busybox'))
-    for (const name of ['sh', 'sleep', 'env', 'cat', 'ls', 'date', 'seq', 'ip', 'nc', 'wget', 'ping', 'grep']) {
+    for (const name of ['sh', 'true', 'sleep', 'env', 'cat', 'ls', 'date', 'seq', 'ip', 'nc', 'wget', 'ping', 'grep']) {
       await symlink('busybox', join(root, 'bin', name))
     }
     // The suites call it by this name.

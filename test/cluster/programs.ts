@@ -34,7 +34,8 @@ const suites = {
   cnp: { module: 'network-policy-api', package: 'sigs.k8s.io/network-policy-api/conformance' },
 } as const
 
-/** Definitions of the cluster-wide kinds of policies, in the module `sigs.k8s.io/network-policy-api`. */
+const definitionsModule = 'sigs.k8s.io/network-policy-api'
+/** Definitions of the cluster-wide kinds of policies, in two versions of that module. */
 const definitions = [
   { module: 'network-policy-api', kinds: ['clusternetworkpolicies'] },
   { module: 'admin-network-policy', kinds: ['adminnetworkpolicies', 'baselineadminnetworkpolicies'] },
@@ -59,7 +60,7 @@ const system = [
  * `~/.cache/knp-cluster`. Throws Unsupported where Go, root, or something of the system is missing.
  */
 export async function findPrograms(say: (text: string) => void): Promise<Programs> {
-  await requireMachine()
+  await requireMachine(say)
   const folder = await cacheFolder('kubernetes')
   const programs: Programs = {
     path: (name) => join(folder, name),
@@ -68,6 +69,7 @@ export async function findPrograms(say: (text: string) => void): Promise<Program
       const { module, package: source } = suites[name]
       const target = join(await cacheFolder(module), `${name}.test`)
       if (existsSync(target)) return target
+      await download(module)
       say(`building the suite ${name} (some minutes, once)`)
       await build(module, ['test', '-c', '-vet=off', '-ldflags', versionFlags, '-o', `${target}.part`, source])
       await rename(`${target}.part`, target)
@@ -81,23 +83,7 @@ export async function findPrograms(say: (text: string) => void): Promise<Program
   return programs
 }
 
-/** Why the tests cannot run here, or undefined: the same that `findPrograms` throws, without building anything. */
-export async function unsupported(): Promise<string | undefined> {
-  try {
-    await requireMachine()
-    return undefined
-  } catch (error) {
-    if (error instanceof Unsupported) return error.message
-    throw error
-  }
-}
-
-/** Whether the programs of the cluster have been built already. */
-export async function isBuilt(): Promise<boolean> {
-  return existsSync(join(await cacheFolder('kubernetes'), 'pause'))
-}
-
-async function requireMachine(): Promise<void> {
+async function requireMachine(say: (text: string) => void): Promise<void> {
   const wanted = /^go (\S+)$/m.exec(await readFile(join(here, 'go/kubernetes/go.mod'), 'utf8'))?.[1] ?? ''
   const found = await goVersion()
   if (found === undefined || isOlder(found, wanted)) {
@@ -111,9 +97,19 @@ async function requireMachine(): Promise<void> {
   }
   const missing: string[] = []
   for (const [program, name] of system) if (!(await isThere(program))) missing.push(name)
-  if (missing.length > 0) {
-    throw new Unsupported(`needs what this machine lacks; install it: apt-get install ${missing.join(' ')}`)
-  }
+  if (missing.length > 0) await install(missing, say)
+}
+
+async function install(packages: readonly string[], say: (text: string) => void): Promise<void> {
+  const remedy = `apt-get install ${packages.join(' ')}`
+  if (!(await isThere('apt-get'))) throw new Unsupported(`needs what this machine lacks; on Debian: ${remedy}`)
+  say(`installing ${packages.join(', ')}`)
+  const env = { DEBIAN_FRONTEND: 'noninteractive' }
+  await attempt(['apt-get', '-qq', 'update'], { env })
+  const { code, stderr } = await attempt(['apt-get', '-qq', 'install', '-y', '--no-install-recommends', ...packages], {
+    env,
+  })
+  if (code !== 0) throw new Unsupported(`needs what could not be installed: ${remedy}: ${stderr.trim()}`)
 }
 
 async function goVersion(): Promise<string | undefined> {
@@ -143,15 +139,26 @@ async function isThere(program: string): Promise<boolean> {
   return false
 }
 
-/** A folder per version: go.sum pins everything that goes into a program. */
+/** A folder per version: go.sum pins everything that goes into a program, beside what is written here. */
 async function cacheFolder(module: string): Promise<string> {
-  const key = createHash('sha256')
-    .update(await readFile(join(here, 'go', module, 'go.sum')))
-    .digest('hex')
+  const hash = createHash('sha256')
+  const own = module === 'kubernetes' ? ['pod/pause.c', 'pod/sctp-agnhost.c'] : []
+  for (const file of [join('go', module, 'go.sum'), ...own]) hash.update(await readFile(join(here, file)))
+  const key = hash.digest('hex')
   const base = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
   const folder = join(base, 'knp-cluster', `${module}-${key.slice(0, 12)}`)
   await mkdir(folder, { recursive: true })
   return folder
+}
+
+/** Fetches what a module needs; what is built afterwards needs no network. */
+async function download(module: string): Promise<void> {
+  try {
+    await build(module, ['mod', 'download'])
+  } catch (error) {
+    const said = error instanceof Error ? error.message.split('\n').at(-1) : String(error)
+    throw new Unsupported(`needs Go modules that could not be fetched (GOPROXY says from where): ${said}`)
+  }
 }
 
 async function build(module: string, args: readonly string[], env: Record<string, string> = {}): Promise<string> {
@@ -170,6 +177,7 @@ async function build(module: string, args: readonly string[], env: Record<string
 
 /** Builds aside and moves: an interrupted build leaves nothing that looks complete. */
 async function buildCluster(folder: string): Promise<void> {
+  for (const module of ['kubernetes', 'network-policy-api', 'admin-network-policy'] as const) await download(module)
   const aside = await mkdtemp(join(folder, '.build-'))
   try {
     const tags = 'no_btrfs no_devmapper no_zfs no_aufs'
@@ -181,8 +189,7 @@ async function buildCluster(folder: string): Promise<void> {
     await buildC(join(here, 'pod/sctp-agnhost.c'), join(aside, 'sctp-agnhost'))
     await buildC(join(here, 'pod/pause.c'), join(aside, 'pause'))
     for (const { module, kinds } of definitions) {
-      await build(module, ['mod', 'download', 'sigs.k8s.io/network-policy-api'])
-      const source = (await build(module, ['list', '-m', '-f', '{{.Dir}}', 'sigs.k8s.io/network-policy-api'])).trim()
+      const source = (await build(module, ['list', '-m', '-f', '{{.Dir}}', definitionsModule])).trim()
       for (const kind of kinds) {
         const definition = join(source, `config/crd/experimental/policy.networking.k8s.io_${kind}.yaml`)
         await copyFile(definition, join(aside, `${kind}.yaml`))
