@@ -68,7 +68,7 @@ const suites: Readonly<Record<SuiteName, Suite>> = {
   cnp: {
     title: "ClusterNetworkPolicy: the API's conformance tests, all features",
     version: `sigs.k8s.io/network-policy-api ${NETWORK_POLICY_API_VERSION}, conformance`,
-    count: 0,
+    count: 92,
     async run(cluster, program, focus) {
       const only = `TestConformanceProfiles/.*/${focus}`
       const args = ['-test.v', '-test.timeout=2h', '-test.run', only, '-all-features']
