@@ -1,8 +1,9 @@
 import { formatAddress, parseAddress } from '../../src/engine/address.ts'
 import { type CompiledPolicy, Compiler } from '../../src/engine/compile.ts'
-import { type Engine, exemptionOf } from '../../src/engine/engine.ts'
+import { type Engine, EXEMPT, exemptionOf, UNDECIDED } from '../../src/engine/engine.ts'
 import { ANY_HOOK, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
 import type { Packet, Trace, TraceStep } from '../../src/engine/index.ts'
+import { refName } from '../../src/engine/objects.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
 import { readPlain } from '../fixtures/read-plain.ts'
 import { packet } from '../fixtures/world.ts'
@@ -36,7 +37,7 @@ export function compileAfresh(objects: readonly PlainObject[], localNode: string
   return new Compiler(policyKinds, localNode).update({ upserts: objects.map(readPlain), deletes: [] })
 }
 
-/** Throws where the engine says one thing with a trace and another without. */
+/** Throws where the engine says one thing with a trace and another without, be it the verdict or what decided. */
 export function decidedBy(compiled: CompiledPolicy, flow: OracleFlow): FoundAnswer {
   const asked = packetOf(flow)
   const enforced = decideWith(compiled, asked, flow, false)
@@ -44,7 +45,32 @@ export function decidedBy(compiled: CompiledPolicy, flow: OracleFlow): FoundAnsw
   if ((plain === 'deny') !== (enforced.verdict === 'deny')) {
     throw new Error(`decide() says ${plain}, the trace ${enforced.verdict}`)
   }
+  const [counted, traced] = [countedAs(compiled), tracedAs(enforced)]
+  // Of several policies that isolate the trace names the one that came closest, and the counter the first.
+  const isIsolated = enforced.verdict === 'deny' && enforced.decidedBy?.rule === undefined
+  const isSame = isIsolated ? sortOf(counted) === sortOf(traced) : counted === traced
+  if (!isSame) throw new Error(`counted as ${counted}, the trace says ${traced}`)
   return { enforced, complete: decideWith(compiled, asked, flow, true) }
+}
+
+/** What the last decision of a packet is counted as. */
+function countedAs({ engine, policyNames }: CompiledPolicy): string {
+  const { tier, isIngress, policy } = engine.decided
+  if (tier === EXEMPT) return 'exempt'
+  if (tier === UNDECIDED) return 'default'
+  const name = policyNames[tier]![policy]
+  const text = name === undefined ? 'none' : `${name.kind} ${refName(name)}`
+  return `${isIngress ? 'ingress' : 'egress'} ${engine.evaluators[tier]!.name} ${text}`
+}
+
+function tracedAs({ verdict, decidedBy: by }: FoundDecision): string {
+  if (!by) return verdict
+  return `${by.direction} ${by.tier} ${by.policy ? `${by.policy.kind} ${refName(by.policy)}` : 'none'}`
+}
+
+/** Without the policy's name. */
+function sortOf(text: string): string {
+  return text.replace(/ \S+$/, '')
 }
 
 /** What an engine does with a flow's packet, as the packet thread asks it. */
