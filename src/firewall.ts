@@ -7,14 +7,19 @@ import {
   type CompiledPolicy,
   Compiler,
   compile,
+  type Decision,
   type Delta,
+  explain,
   formatBlock,
   type PolicyKind,
+  type Question,
 } from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
 import { FigureKeeper, type FirewallFigures } from './firewall-figures.ts'
 import type { FirewallStatus } from './firewall-status.ts'
+import { FlowFeed } from './flows/feed.ts'
+import { FlowResolver } from './flows/resolver.ts'
 import { stalledText } from './health.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
 import { claimNamespace } from './native/claim.ts'
@@ -97,6 +102,8 @@ interface Suspicion {
 export class Firewall {
   /** Rejects when enforcing has ended without being asked to. */
   readonly failure: Promise<never>
+  /** What is decided, for whoever wants to know. */
+  readonly flows: FlowFeed
   readonly #options: FirewallOptions
   /** In order of precedence. */
   readonly #kinds: readonly PolicyKind[]
@@ -169,7 +176,7 @@ export class Firewall {
       hasChanged = false
       const compiler = new Compiler(kinds, options.nodeName)
       const compiled = compiler.update(store.takeAll())
-      const { marks, onFailure, failsafe, queueNumber, queueCount } = options
+      const { marks, onFailure, failsafe, remember, queueNumber, queueCount } = options
       threads = await PacketThreads.start({
         queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => {
           const keptFd = options.keptSockets?.get(number)
@@ -182,6 +189,7 @@ export class Firewall {
             ...(keptFd !== undefined && { keptFd }),
           }
         }),
+        ...(remember.allowedMs + remember.deniedMs > 0 && { logGroup: queueNumber }),
         marks,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
@@ -209,9 +217,11 @@ export class Firewall {
           onFailure,
           denyWith: options.denyWith,
           failsafe,
-          remember: options.remember,
+          remember,
           queue: queueNumber,
           queuesTotal: queueCount,
+          // Whoever else reads the group would be told of our packets.
+          ...(threads.log.isRead && { logGroup: queueNumber }),
         },
         watch,
       )
@@ -294,6 +304,11 @@ export class Firewall {
       onProblem: (error) => this.#noteRevocation(error),
     })
     this.failure = parts.threads.failure
+    this.flows = new FlowFeed(
+      parts.threads.flows(),
+      new FlowResolver(() => this.#compiled),
+      () => parts.threads.log.lost,
+    )
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
   }
@@ -412,6 +427,13 @@ export class Firewall {
     return this.#threads.stalled()
   }
 
+  /** Decides what a person asks by the policies in force. Throws QuestionError. */
+  explain(question: Question): Decision {
+    const compiler = this.#compiler
+    if (!compiler) throw new Error('policies are being compiled again after a failure')
+    return explain(question, compiler.snapshot(), this.#compiled)
+  }
+
   /** The queues' sockets, by queue. Whoever has duplicates of them keeps the queues bound when this firewall has ended. */
   queueSockets(): ReadonlyMap<number, number> {
     return this.#threads.sockets()
@@ -432,6 +454,7 @@ export class Firewall {
     if (this.#options.onFailure === 'open' && queues === 'given back') await this.#ruleset.remove()
     await this.#watch.stop()
     await this.#threads.stop()
+    this.flows.close()
     this.#ruleset.close()
     this.#giveBack()
   }

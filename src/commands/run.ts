@@ -3,14 +3,16 @@ import { Flags } from '@oclif/core'
 import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
 import { Monitoring } from '../control/monitoring.ts'
-import { type ControlMethods, ControlServer, findGroup } from '../control/socket.ts'
+import { type ControlMethods, ControlServer, type ControlStreams, findGroup } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
 import { loadPipeline } from '../evaluators.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
+import { type FlowsParams, streamFlows } from '../flows/stream.ts'
 import type { KeptConnection } from '../kept-connection.ts'
 import { KeptQueues } from '../kept-queues.ts'
 import { configJson, formatConfig } from '../output/config.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
+import { type QuestionText, readQuestion, withQuestionErrors } from '../question.ts'
 import { queueNumbers } from '../queue-range.ts'
 import type { OnFailure } from '../ruleset/text.ts'
 import { runFlags } from '../run-flags.ts'
@@ -104,7 +106,8 @@ export default class Run extends KnpCommand {
     let control: ControlServer | undefined
     try {
       monitoring.watch(firewall)
-      control = await ControlServer.listen(endpoint.socket, controlMethods(firewall, monitoring), groupId)
+      const methods = controlMethods(firewall, monitoring)
+      control = await ControlServer.listen(endpoint.socket, methods, groupId, controlStreams(firewall))
       this.tell(() => queues.hold(firewall.queueSockets()))
       const status = firewall.status()
       if (this.jsonEnabled())
@@ -172,5 +175,13 @@ function controlMethods(firewall: Firewall, monitoring: Monitoring): ControlMeth
       firewall.apply(folder as string, confirmMs as number, kept as KeptConnection | undefined),
     confirm: () => firewall.confirm(),
     rollback: () => firewall.rollback(),
+    explain: (question) =>
+      withQuestionErrors(() => firewall.explain(readQuestion(question as unknown as QuestionText))),
+  }
+}
+
+function controlStreams(firewall: Firewall): ControlStreams {
+  return {
+    flows: (params, reader) => streamFlows(firewall.flows, params as unknown as FlowsParams, reader),
   }
 }

@@ -8,6 +8,7 @@ import {
   PACKET_FIELDS,
   type PacketQueue,
 } from '../native/queue.ts'
+import type { FlowWriter } from './flow-ring.ts'
 import { outcomes, type PacketJudge } from './judge.ts'
 import type { PacketTimes } from './packet-times.ts'
 
@@ -46,6 +47,7 @@ export function judgeBatch(
   queue: PacketQueue,
   judge: PacketJudge,
   counters: Counters,
+  flows: FlowWriter,
   timeoutMs: number,
   times?: PacketTimes,
 ): number {
@@ -54,6 +56,7 @@ export function judgeBatch(
   if (count === 0) return 0
   times?.received(count)
   const { packets, bytes, marks } = queue
+  flows.begin(Date.now())
   for (let i = 0; i < count; i++) {
     const row = i * PACKET_FIELDS
     const mark = packets[row + FIELD_MARK]!
@@ -73,9 +76,11 @@ export function judgeBatch(
       marks[i] = judge.denial(mark)
     }
     counters[FIRST_OUTCOME + outcome]!++
+    judge.record(flows, outcome)
   }
   queue.answer(count)
   times?.answered(count)
+  flows.publish()
   counters[QUEUED]! += count
   counters[BATCHES]!++
   return count
@@ -86,6 +91,12 @@ export function noteQueueCounters(queue: PacketQueue, counters: Counters): void 
   const { overflows, answerErrors } = queue.counters()
   counters[OVERFLOWS] = overflows
   counters[ANSWER_ERRORS] = answerErrors
+}
+
+/** The same words for a packet log: what it has handed out, and what it has lost. */
+export function noteLogCounters(counters: Counters, count: number, lost: number): void {
+  counters[QUEUED]! += count
+  counters[OVERFLOWS] = lost
 }
 
 /** The counters as an object, for people and JSON. */

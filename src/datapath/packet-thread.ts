@@ -2,9 +2,12 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { attachEngine, type Generation, type PolicyKind } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
+import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
 import { openQueue, type QueueOptions } from '../native/queue.ts'
 import { DecisionTally, type TallyWords } from './decision-tally.ts'
+import { type FlowRing, FlowWriter } from './flow-ring.ts'
 import { PacketJudge } from './judge.ts'
+import { noteBatch } from './log-loop.ts'
 import type { MarkLayout } from './marks.ts'
 import { type Counters, judgeBatch, noteQueueCounters } from './packet-loop.ts'
 import { PacketTimes, type TimeWords } from './packet-times.ts'
@@ -12,11 +15,14 @@ import { PacketTimes, type TimeWords } from './packet-times.ts'
 /** What the packet thread starts with. */
 export interface PacketThreadData {
   readonly queue: QueueOptions
+  /** In place of the queue: the log of what the kernel has answered by itself. Then nothing is decided, only noted. */
+  readonly log?: PacketLogOptions
   readonly marks: MarkLayout
   readonly counters: Counters
   /** Where decisions of the generation are counted. */
   readonly tally: TallyWords
   readonly times: TimeWords
+  readonly flows: FlowRing
   readonly generation: Generation
   readonly stamp: number
   /** Of third parties; the thread loads them for itself. */
@@ -51,32 +57,67 @@ const RECEIVE_TIMEOUT_MS = 1000
 const NOTE_INTERVAL = 256
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
-function run(
-  port: MessagePort,
-  { queue: options, marks, counters, tally, times: words, generation, stamp }: PacketThreadData,
-  kinds: readonly PolicyKind[],
-): void {
-  const queue = openQueue(options)
+function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKind[]): void {
+  const { marks, generation, stamp, tally } = data
+  const judge = new PacketJudge(attachEngine(generation, kinds), generation.number, stamp, marks)
+  judge.setTally(new DecisionTally(tally, generation.policyCounts))
+  const work = data.log ? workOfLog(data.log, data, judge) : workOfQueue(data, judge)
   try {
-    const judge = new PacketJudge(attachEngine(generation, kinds), stamp, marks)
-    judge.setTally(new DecisionTally(tally, generation.policyCounts))
-    const times = new PacketTimes(words, options.capacity, () => performance.now())
-    const { wakeFd, socketFd } = queue
+    const { wakeFd, socketFd } = work
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
-    for (let batch = 0; ; batch++) {
-      const count = judgeBatch(queue, judge, counters, RECEIVE_TIMEOUT_MS, times)
-      if (count === 0 || batch % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
+    for (;;) {
+      work.takeBatch()
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
-        judge.swap(attachEngine(message.generation, kinds), message.stamp)
-        if (message.tally) judge.setTally(new DecisionTally(message.tally, message.generation.policyCounts))
+        const { generation, stamp, tally } = message
+        judge.swap(attachEngine(generation, kinds), generation.number, stamp)
+        if (tally) judge.setTally(new DecisionTally(tally, generation.policyCounts))
         // All answers of the former generation are sent: the kernel has acted on them already.
-        port.postMessage({ type: 'swapped', generation: message.generation.number } satisfies FromPacketThread)
+        port.postMessage({ type: 'swapped', generation: generation.number } satisfies FromPacketThread)
       }
     }
   } finally {
-    queue.close()
+    work.close()
+  }
+}
+
+/** What the thread does between two messages. */
+interface Work {
+  readonly wakeFd: number
+  readonly socketFd: number
+  /** Waits for packets, or for a wake. */
+  takeBatch(): void
+  close(): void
+}
+
+function workOfQueue(
+  { queue: options, counters, flows: ring, times: words }: PacketThreadData,
+  judge: PacketJudge,
+): Work {
+  const queue = openQueue(options)
+  const flows = new FlowWriter(ring)
+  const times = new PacketTimes(words, options.capacity, () => performance.now())
+  let batch = 0
+  return {
+    wakeFd: queue.wakeFd,
+    socketFd: queue.socketFd,
+    takeBatch() {
+      const count = judgeBatch(queue, judge, counters, flows, RECEIVE_TIMEOUT_MS, times)
+      if (count === 0 || batch++ % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
+    },
+    close: () => queue.close(),
+  }
+}
+
+function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketThreadData, judge: PacketJudge): Work {
+  const log = openPacketLog(options)
+  const flows = new FlowWriter(ring)
+  return {
+    wakeFd: log.wakeFd,
+    socketFd: -1,
+    takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS),
+    close: () => log.close(),
   }
 }
 
@@ -90,7 +131,7 @@ try {
       ? error
       : {
           code: 'INTERNAL' as const,
-          message: `packet thread of queue ${data.queue.number}: ${String(error)}`,
+          message: `packet thread of ${data.log ? `log group ${data.log.group}` : `queue ${data.queue.number}`}: ${String(error)}`,
           hint: undefined,
         }
   port.postMessage({ type: 'failed', code, message, hint } satisfies FromPacketThread)

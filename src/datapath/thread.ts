@@ -3,6 +3,7 @@ import type { Generation } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { wakeQueue } from '../native/queue.ts'
 import { createTally, type TallyWords } from './decision-tally.ts'
+import { createFlowRing, type FlowRing } from './flow-ring.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
 import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
 import { createTimes, type TimeWords } from './packet-times.ts'
@@ -24,6 +25,8 @@ export class PacketThread {
   /** What it decided by the generation in force, and by those before that had the same policies. */
   #tally: Tally
   #retired: Tally | undefined
+  /** What it has decided. */
+  readonly flows: FlowRing
   readonly #worker: Worker
   readonly #wakeFd: number
   readonly #swaps = new Map<number, { resolve(): void; reject(error: unknown): void }>()
@@ -36,9 +39,10 @@ export class PacketThread {
   #fail!: (error: unknown) => void
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
-  static async start(data: Omit<PacketThreadData, 'counters' | 'tally' | 'times'>): Promise<PacketThread> {
+  static async start(data: Omit<PacketThreadData, 'counters' | 'tally' | 'times' | 'flows'>): Promise<PacketThread> {
     const counters = createCounters()
     const times = createTimes()
+    const flows = createFlowRing()
     const tally = tallyFor(data.generation)
     // Node runs the source as it is in tests, the compiled file otherwise.
     const entry = new URL(
@@ -46,7 +50,7 @@ export class PacketThread {
       import.meta.url,
     )
     const worker = new Worker(entry, {
-      workerData: { ...data, counters, tally: tally.words, times } satisfies PacketThreadData,
+      workerData: { ...data, counters, tally: tally.words, times, flows } satisfies PacketThreadData,
     })
     const queue = data.queue.number
     const { wakeFd, socketFd } = await new Promise<Extract<FromPacketThread, { type: 'bound' }>>((resolve, reject) => {
@@ -60,20 +64,21 @@ export class PacketThread {
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, { wakeFd, socketFd }, queue, { counters, times, tally })
+    return new PacketThread(worker, { wakeFd, socketFd }, queue, { counters, times, flows, tally })
   }
 
   private constructor(
     worker: Worker,
     { wakeFd, socketFd }: { readonly wakeFd: number; readonly socketFd: number },
     queue: number,
-    { counters, times, tally }: { counters: Counters; times: TimeWords; tally: Tally },
+    { counters, times, flows, tally }: { counters: Counters; times: TimeWords; flows: FlowRing; tally: Tally },
   ) {
     this.queue = queue
     this.socketFd = socketFd
     this.counters = counters
     this.times = times
     this.#tally = tally
+    this.flows = flows
     this.#worker = worker
     this.#wakeFd = wakeFd
     this.failure = new Promise((_, reject) => {

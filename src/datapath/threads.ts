@@ -1,6 +1,7 @@
 import type { Generation } from '../engine/index.ts'
 import type { QueueOptions } from '../native/queue.ts'
 import type { TallyWords } from './decision-tally.ts'
+import type { FlowRing } from './flow-ring.ts'
 import { type HistogramReading, packetBounds, readHistograms } from './histogram.ts'
 import { counterNames, readCounters } from './packet-loop.ts'
 import type { PacketThreadData } from './packet-thread.ts'
@@ -11,9 +12,26 @@ import { PacketThread } from './thread.ts'
 export type PacketCounters = ReturnType<typeof readCounters>
 
 /** What the packet threads start with: one for each queue, everything else is the same for all. */
-export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 'tally' | 'times'> & {
+export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 'tally' | 'times' | 'flows'> & {
   readonly queues: readonly QueueOptions[]
+  /** The group of the packet log that tells what the kernel answers by itself; left out where nobody is to know. */
+  readonly logGroup?: number
 }
+
+/** What became of the packet log. */
+export interface LogState {
+  /** Whether rules may log: somebody reads. */
+  readonly isRead: boolean
+  /** How many packets it was told of, and how many of them it could not keep. */
+  readonly noted: number
+  readonly lost: number
+  /** Why nobody reads, where somebody should. */
+  readonly problem?: string
+}
+
+/** All headers that what is remembered may have, and not much more. */
+const LOG_COPY_BYTES = 128
+const LOG_BUFFER_BYTES = 8 << 20
 
 /** The packet threads, one for each queue. They read the same tables, and are up or down together. */
 export class PacketThreads {
@@ -21,17 +39,20 @@ export class PacketThreads {
   readonly failure: Promise<never>
   readonly #threads: readonly PacketThread[]
   readonly #onExit: () => void
+  readonly #log: LogThread
   readonly #stallWatch = new StallWatch()
 
   /**
    * Binds all queues and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST, which names the queue;
    * then none of them is bound.
    */
-  static async start({ queues, ...data }: PacketThreadsData): Promise<PacketThreads> {
+  static async start({ queues, logGroup, ...data }: PacketThreadsData): Promise<PacketThreads> {
     const threads: PacketThread[] = []
+    const log = new LogThread()
     // The process cannot end while a thread is blocked in the kernel. One listener: Node warns of more than ten.
     const onExit = () => {
       for (const thread of threads) thread.release()
+      log.release()
     }
     process.once('exit', onExit)
     const starts = await Promise.allSettled(
@@ -41,13 +62,17 @@ export class PacketThreads {
     )
     const failed = starts.find((start) => start.status === 'rejected')
     threads.sort((a, b) => a.queue - b.queue)
-    if (!failed) return new PacketThreads(threads, onExit)
+    if (!failed) {
+      if (logGroup !== undefined) await log.start({ ...data, queue: queues[0]! }, logGroup)
+      return new PacketThreads(threads, log, onExit)
+    }
     await stopAll(threads, onExit)
     throw failed.reason
   }
 
-  private constructor(threads: readonly PacketThread[], onExit: () => void) {
+  private constructor(threads: readonly PacketThread[], log: LogThread, onExit: () => void) {
     this.#threads = threads
+    this.#log = log
     this.#onExit = onExit
     this.failure = Promise.race(threads.map(({ failure }) => failure))
     // Whoever waits for it sees it; nobody has to.
@@ -59,7 +84,10 @@ export class PacketThreads {
    * thread has failed with; also then no thread reads a former generation any more, so the next one can be begun.
    */
   async swap(generation: Generation, stamp: number): Promise<void> {
-    const swaps = await Promise.allSettled(this.#threads.map((thread) => thread.swap(generation, stamp)))
+    const swaps = await Promise.allSettled([
+      ...this.#threads.map((thread) => thread.swap(generation, stamp)),
+      this.#log.swap(generation, stamp),
+    ])
     const failed = swaps.find((swap) => swap.status === 'rejected')
     if (failed) throw failed.reason
   }
@@ -76,12 +104,12 @@ export class PacketThreads {
 
   /** What each is counting, by who decided. */
   tallies(): readonly TallyWords[] {
-    return this.#threads.map(({ tally }) => tally)
+    return [...this.#threads, ...this.#log.threads()].map(({ tally }) => tally)
   }
 
   /** What they had counted until the last swap, where it brought other policies; once. Nobody writes there any more. */
   takeRetired(): readonly TallyWords[] {
-    return this.#threads.flatMap((thread) => thread.takeRetired() ?? [])
+    return [...this.#threads, ...this.#log.threads()].flatMap((thread) => thread.takeRetired() ?? [])
   }
 
   /** How long packets took, those of all queues together. */
@@ -109,9 +137,64 @@ export class PacketThreads {
     return this.#stallWatch.stalled()
   }
 
+  /** The log of what the kernel answers by itself. */
+  get log(): LogState {
+    return this.#log.state
+  }
+
+  /** What each has decided, in the order of the queues' numbers; then what the kernel has answered by itself. */
+  flows(): readonly FlowRing[] {
+    return [...this.#threads, ...this.#log.threads()].map(({ flows }) => flows)
+  }
+
   /** Gives the queues back; packets that wait in them are dropped, unless another process keeps the sockets. */
   async stop(): Promise<void> {
-    await stopAll(this.#threads, this.#onExit)
+    await Promise.all([stopAll(this.#threads, this.#onExit), this.#log.stop()])
+  }
+}
+
+/** The thread that reads the log. Nobody's packets wait for it: when it fails, less is known, and everything goes on. */
+class LogThread {
+  #thread: PacketThread | undefined
+  #problem: string | undefined
+
+  async start(data: Omit<Parameters<typeof PacketThread.start>[0], 'log'>, group: number): Promise<void> {
+    const log = { group, copyBytes: LOG_COPY_BYTES, receiveBufferBytes: LOG_BUFFER_BYTES }
+    try {
+      const thread = await PacketThread.start({ ...data, log })
+      this.#thread = thread
+      thread.failure.catch((error) => this.#fail(error))
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  get state(): LogState {
+    const thread = this.#thread
+    const { queued, overflows } = thread ? readCounters(thread.counters) : { queued: 0, overflows: 0 }
+    const isRead = thread !== undefined && this.#problem === undefined
+    return { isRead, noted: queued, lost: overflows, ...(this.#problem !== undefined && { problem: this.#problem }) }
+  }
+
+  threads(): readonly PacketThread[] {
+    // What failed has the names of a former generation's policies.
+    return this.#thread && this.#problem === undefined ? [this.#thread] : []
+  }
+
+  async swap(generation: Generation, stamp: number): Promise<void> {
+    if (this.#problem === undefined) await this.#thread?.swap(generation, stamp).catch((error) => this.#fail(error))
+  }
+
+  async stop(): Promise<void> {
+    await this.#thread?.stop()
+  }
+
+  release(): void {
+    this.#thread?.release()
+  }
+
+  #fail(error: unknown): void {
+    this.#problem ??= `what the kernel remembers is not told: ${error instanceof Error ? error.message : error}`
   }
 }
 

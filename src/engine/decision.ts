@@ -12,7 +12,8 @@ import {
 } from './endpoint.ts'
 import { type Engine, type Exemption, exemptionOf } from './engine.ts'
 import type { Direction, NearestMiss, Trace, TraceStep } from './evaluator.ts'
-import { ANY_HOOK, type Flow } from './flow.ts'
+import { ANY_HOOK, type Flow, HOOK_FORWARD } from './flow.ts'
+import { type Identities, nodeOf, workloadOf } from './identity.ts'
 import type { ObjectRef } from './objects.ts'
 import type { Packet } from './packet.ts'
 import { isPodTemplate } from './pod-template.ts'
@@ -118,6 +119,41 @@ export function explain(question: Question, snapshot: Snapshot, compiled: Compil
     }),
     generation: compiled.generation.number,
   }
+}
+
+/** Who the ends of a packet are, and why it is decided as it is. */
+export interface PacketDecision extends Pick<Decision, 'verdict' | 'decidedBy' | 'audit'> {
+  /** `namespace/name` of the workload or `node:NAME` whose packet it is; absent for any other address. */
+  readonly source: string | undefined
+  readonly destination: string | undefined
+}
+
+/** Decides a packet as the packet thread does, and says who decided. @param hook netfilter hook number */
+export function decidePacket({ engine, identities }: CompiledPolicy, packet: Packet, hook: number): PacketDecision {
+  const flow = engine.identify(packet, hook)
+  const { tables } = identities
+  const source = nameOf(identities, flow.sourceWorkload, packet.source)
+  // What lies behind a host that forwards to it is not the host.
+  const isForwarded = hook === HOOK_FORWARD
+  const owner = isForwarded ? workloadOf(tables, packet.destination) : flow.destinationWorkload
+  const destination = nameOf(identities, owner, packet.destination)
+  const { verdict, decidedBy } = decide(engine, flow)
+  flow.includesAudited = true
+  const complete = decide(engine, flow)
+  return {
+    source,
+    destination,
+    verdict,
+    decidedBy,
+    ...(complete.verdict !== verdict && { audit: { verdict: complete.verdict, decidedBy: complete.decidedBy } }),
+  }
+}
+
+function nameOf({ tables, workloads, nodeNames }: Identities, owner: number, address: Address): string | undefined {
+  const workload = workloads[owner]
+  if (workload) return `${workload.namespace}/${workload.name}`
+  const node = nodeNames[nodeOf(tables, address)]
+  return node === undefined ? undefined : `node:${node}`
 }
 
 /** The engine's decision with its trace. */

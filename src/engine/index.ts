@@ -19,7 +19,7 @@ export {
   type Generation,
   type SubjectChange,
 } from './compile.ts'
-export { type DecidedBy, type Decision, explain, type Stage } from './decision.ts'
+export { type DecidedBy, type Decision, decidePacket, explain, type PacketDecision, type Stage } from './decision.ts'
 export { coversName, type DomainName, ResolvedNames, readDomainName } from './domain-name.ts'
 export { type Endpoint, parseQuestion, type Question, QuestionError } from './endpoint.ts'
 export { createEngine, type Engine } from './engine.ts'

@@ -78,6 +78,8 @@ export class PacketDecoder implements Packet {
   icmpType = 0
   icmpCode = 0
   tcpFlags = 0
+  /** Whether the ends are this packet's: also of one that could not be read to its end. */
+  hasAddresses = false
   /** Where an ICMP error's quoted packet starts and what is there of it; `quotedStart` is 0 where there is none. */
   #quotedStart = 0
   #quotedEnd = 0
@@ -91,6 +93,8 @@ export class PacketDecoder implements Packet {
    */
   decode(bytes: Uint8Array, start: number, captured: number, length: number, family: number): PacketProblem {
     this.#quotedStart = 0
+    this.hasAddresses = false
+    this.protocol = 0
     this.icmpType = 0
     this.icmpCode = 0
     this.tcpFlags = 0
@@ -139,6 +143,7 @@ export class PacketDecoder implements Packet {
     this.family = 4
     setIPv4(this.source, bytes, start + 12)
     setIPv4(this.destination, bytes, start + 16)
+    this.hasAddresses = true
     const fragment = read16(bytes, start + 6)
     if ((fragment & 0x1fff) !== 0) return FRAGMENT
     this.protocol = bytes[start + 9]!
@@ -161,6 +166,7 @@ export class PacketDecoder implements Packet {
     this.family = 6
     setIPv6(this.source, bytes, start + 8)
     setIPv6(this.destination, bytes, start + 24)
+    this.hasAddresses = true
     if (isIPv4(this.source) || isIPv4(this.destination)) return MAPPED
     const whole = payloadBytes === 0 ? length : payloadBytes + 40
     const end = start + Math.min(captured, whole)

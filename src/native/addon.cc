@@ -12,6 +12,7 @@
 #include "netfilter-socket.h"
 #include "netlink-monitor.h"
 #include "netlink.h"
+#include "packet-log.h"
 #include "queue.h"
 #include "system-error.h"
 #include "unix-datagram.h"
@@ -67,6 +68,7 @@ void SendDatagram(const Napi::CallbackInfo& info) {
 // No state outside the objects: the addon can be loaded by any number of worker threads.
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queue", knp::Queue::Define(env));
+  exports.Set("PacketLog", knp::PacketLog::Define(env));
   exports.Set("NetlinkSocket", knp::NetlinkSocket::Define(env));
   exports.Set("NetlinkMonitor", knp::NetlinkMonitor::Define(env));
   exports.Set("awaitGracePeriod", Napi::Function::New(env, knp::GracePeriod::Await, "awaitGracePeriod"));

@@ -29,6 +29,24 @@ export interface NativeQueue {
   close(): void
 }
 
+/** What a packet log is opened with; see {@link ../native/packet-log.ts openPacketLog}. */
+export interface NativePacketLogOptions {
+  readonly group: number
+  readonly copyBytes: number
+  readonly receiveBufferBytes: number
+}
+
+/** The addon's `PacketLog` (packet-log.h). */
+export interface NativePacketLog {
+  readonly packets: Int32Array
+  readonly denied: Uint8Array
+  readonly bytes: Uint8Array
+  readonly wakeFd: number
+  receive(timeoutMs: number): number
+  lost(): number
+  close(): void
+}
+
 /** The addon's `NetlinkSocket` (netlink.h). */
 export interface NativeNetlinkSocket {
   /** The kernel writes it into what it reports of this socket's changes. */
@@ -71,6 +89,7 @@ export interface NativeNetlinkMonitor {
 /** What the addon exports. Its errors are {@link SystemError}s. */
 export interface Addon {
   readonly Queue: new (options: NativeQueueOptions) => NativeQueue
+  readonly PacketLog: new (options: NativePacketLogOptions) => NativePacketLog
   /** `protocol` is NETLINK_NETFILTER where it is not given. */
   readonly NetlinkSocket: new (
     protocol?: number,

@@ -71,7 +71,7 @@ function placeOf({ file, line }: ObjectRef): string {
 }
 
 /** A NetworkPolicy by its name, others with their kind. */
-function policyName(ref: ObjectRef): string {
+export function policyName(ref: ObjectRef): string {
   return ref.kind === 'NetworkPolicy' ? refName(ref) : `${ref.kind} ${refName(ref)}`
 }
 
@@ -115,7 +115,8 @@ export function decidedByJson({ decidedBy }: Decision): object {
   return withPolicy(decidedBy)
 }
 
-function withPolicy<T extends { readonly policy?: ObjectRef }>(value: T): T {
+/** With as much of the policy as JSON shows. */
+export function withPolicy<T extends { readonly policy?: ObjectRef }>(value: T): T {
   const { policy, ...rest } = value
   if (!policy) return value
   const { kind, namespace, name, file, line } = policy

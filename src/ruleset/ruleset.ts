@@ -44,6 +44,8 @@ export interface RulesetConfig {
   /** The first NFQUEUE number, and how many there are. */
   readonly queue: number
   readonly queuesTotal: number
+  /** The group of the packet log that is told what the kernel answers by itself; absent where nobody reads it. */
+  readonly logGroup?: number
 }
 
 /** How it is known which changes are knp's own; see {@link ../native/kernel-watch.ts KernelWatch}. */

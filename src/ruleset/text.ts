@@ -31,6 +31,8 @@ export interface RulesetOptions {
   readonly remember: Remember
   /** This machine's own traffic, as far as policies judge it; absent where they do not. */
   readonly host?: HostTraffic
+  /** The group of the packet log that is told what the kernel answers by what it remembers; absent where nobody reads it. */
+  readonly logGroup?: number
 }
 
 /** What of this machine's own traffic is judged, by hook: addresses come and go. */
@@ -218,6 +220,7 @@ function* chainRules({
   failsafe,
   remember,
   host,
+  logGroup,
 }: RulesetOptions): Generator<readonly [chain: string, rules: readonly string[]]> {
   const {
     packetMask,
@@ -301,6 +304,9 @@ function* chainRules({
       'goto tuples',
     ],
   ]
+  // The log's reader tells them apart by the first letter.
+  const log = (verdict: 'allowed' | 'denied') =>
+    logGroup === undefined ? '' : ` log prefix "${verdict}" group ${logGroup}`
   const inFamilies = (sets4: string, sets6: string, rule: (tuple: string, set: string) => string) => [
     rule(tuple('ip'), sets4),
     rule(tuple('ip6'), sets6),
@@ -317,7 +323,7 @@ function* chainRules({
       ...inFamilies(
         learnt.denied4,
         learnt.denied6,
-        (tuple, set) => `${tuple} @${set} counter name rememberedDenied goto refuse`,
+        (tuple, set) => `${tuple} @${set} counter name rememberedDenied${log('denied')} goto refuse`,
       ),
     ],
   ]
@@ -330,7 +336,7 @@ function* chainRules({
       ...inFamilies(
         learnt.allowed4,
         learnt.allowed6,
-        (tuple, set) => `${tuple} @${set} counter name rememberedAllowed accept`,
+        (tuple, set) => `${tuple} @${set} counter name rememberedAllowed${log('allowed')} accept`,
       ),
       unstamp,
     ],

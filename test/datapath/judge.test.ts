@@ -34,7 +34,7 @@ const world = worldOf(
 
 function judge(packetBytes: Uint8Array, question: number, hook = HOOK_FORWARD, { compiled }: World = world): string {
   const family = packetBytes[0]! >> 4
-  const judging = new PacketJudge(compiled.engine, STAMP, marks)
+  const judging = new PacketJudge(compiled.engine, 1, STAMP, marks)
   const mark = queued | question | FOREIGN | 0
   const answer = judging.judge(packetBytes, 0, packetBytes.length, packetBytes.length, family, hook, mark) >>> 0
   if ((answer & ~marks.packetMask) >>> 0 !== FOREIGN) return `lost bits: ${answer.toString(16)}`
@@ -276,19 +276,19 @@ t.test('IPv6', async (t) => {
 })
 
 t.test('a swap holds from the next packet on, with the stamp of its generation', async (t) => {
-  const judging = new PacketJudge(world.compiled.engine, STAMP, marks)
+  const judging = new PacketJudge(world.compiled.engine, 1, STAMP, marks)
   const bytes = tcpPacket(client, server)
   const ask = () => judging.judge(bytes, 0, bytes.length, bytes.length, 4, HOOK_FORWARD, queued) >>> 0
   t.equal(ask(), (marks.allowed | (STAMP << marks.stampShift)) >>> 0)
   const locked = worldOf(shop + policyLine('shop/deny', 'podSelector: {}'), 'n1')
-  judging.swap(locked.compiled.engine, 8)
+  judging.swap(locked.compiled.engine, 2, 8)
   t.equal(ask(), (marks.denied | (8 << marks.stampShift)) >>> 0)
-  judging.swap(worldOf(shop, 'n1').compiled.engine, 9)
+  judging.swap(worldOf(shop, 'n1').compiled.engine, 2, 9)
   t.equal(ask(), (marks.allowed | (9 << marks.stampShift)) >>> 0)
 })
 
 t.test('a denial keeps what is others’, clears the question, and teaches nothing', async (t) => {
-  const judging = new PacketJudge(world.compiled.engine, STAMP, marks)
+  const judging = new PacketJudge(world.compiled.engine, 1, STAMP, marks)
   t.equal(judging.denial(queued | reply | either | forwarded | FOREIGN | 0) >>> 0, (FOREIGN | marks.denied) >>> 0)
 })
 

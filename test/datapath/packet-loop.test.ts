@@ -1,4 +1,5 @@
 import t from 'tap'
+import { createFlowRing, FlowWriter } from '../../src/datapath/flow-ring.ts'
 import { PacketJudge } from '../../src/datapath/judge.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../../src/datapath/marks.ts'
 import { createCounters, judgeBatch, noteQueueCounters, readCounters } from '../../src/datapath/packet-loop.ts'
@@ -31,8 +32,9 @@ function queueOf(capacity: number, ...packets: readonly Uint8Array[]): FakeQueue
 
 function run(queue: FakeQueue, deciding: Engine = engine) {
   const counters = createCounters()
-  const judge = new PacketJudge(deciding, STAMP, marks)
-  while (judgeBatch(queue, judge, counters, 0) > 0);
+  const flows = new FlowWriter(createFlowRing())
+  const judge = new PacketJudge(deciding, 1, STAMP, marks)
+  while (judgeBatch(queue, judge, counters, flows, 0) > 0);
   return readCounters(counters)
 }
 

@@ -1,0 +1,14 @@
+#ifndef KNP_WAIT_H
+#define KNP_WAIT_H
+
+namespace knp {
+
+/**
+ * Waits until `fd` can be read or the eventfd was written, for at most `timeoutMs` (below 0: for ever), and takes the wakes.
+ * Returns 0, or an errno.
+ */
+int WaitForInput(int fd, int eventFd, int timeoutMs, bool* readable);
+
+}  // namespace knp
+
+#endif
