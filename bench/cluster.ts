@@ -38,6 +38,7 @@ const scriptOf = (name: string) => fileURLToPath(new URL(`./cluster/${name}.ts`,
 const names = {
   read: 'bytes read',
   discard: 'a reader that discards',
+  discardJSON: 'a reader that discards, JSON',
   first: 'first enforcement',
   ratio: 'first enforcement, in readings',
   resident: 'resident memory',
@@ -110,6 +111,7 @@ interface Site {
 }
 
 async function measure(site: Site): Promise<Reading[]> {
+  const { seconds: jsonSeconds } = await discard(site, 'json')
   const { bytes, seconds: discardSeconds } = await discard(site)
   const elements = await startReadyIn(site.network, [process.execPath, scriptOf('elements')])
   const { knp, socket, seconds: firstSeconds } = await startFirewall(site)
@@ -126,6 +128,7 @@ async function measure(site: Site): Promise<Reading[]> {
     return [
       { metric: names.read, unit: 'MB', value: bytes / 1e6 },
       { metric: names.discard, unit: 's', value: discardSeconds },
+      { metric: names.discardJSON, unit: 's', value: jsonSeconds },
       { metric: names.first, unit: 's', value: firstSeconds },
       { metric: names.ratio, unit: '', value: firstSeconds / discardSeconds },
       { metric: names.resident, unit: 'MB', value: settled.resident },
@@ -177,14 +180,20 @@ function delaysOf({ measured }: ChangePhase, lines: readonly string[]) {
   return { delaysMs, missing: measured.length - delaysMs.length }
 }
 
-async function discard({ network, kubeconfig }: Site): Promise<{ readonly bytes: number; readonly seconds: number }> {
+/** @param encoding what knp asks for, or JSON alone */
+async function discard(
+  { network, kubeconfig }: Site,
+  encoding: 'as knp' | 'json' = 'as knp',
+): Promise<{ readonly bytes: number; readonly seconds: number }> {
   const { server, tls, headers } = await readAccess({ kubeconfig })
   const pem = Object.fromEntries(
     Object.entries(tls).map(([name, value]) => [name, Buffer.isBuffer(value) ? value.toString() : value]),
   )
   const begunMs = monotonicMs()
   const reader = new Talker(
-    network.spawn(network.router, [process.execPath, scriptOf('discard')], { stdio: ['pipe', 'pipe', 'inherit'] }),
+    network.spawn(network.router, [process.execPath, scriptOf('discard'), encoding], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    }),
   )
   reader.child.stdin!.end(JSON.stringify({ server, tls: pem, headers }))
   const bytes = Number(await reader.next())

@@ -7,8 +7,10 @@
 import { writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { formatAddress } from '../../src/engine/index.ts'
+import { PROTOBUF } from '../../src/sources/kubernetes/protobuf-list-reader.ts'
 import { type ApiObject, ApiServer, listsOf } from '../../test/sources/kubernetes/api-server.ts'
-import { manifestOf } from '../datapath/manifests.ts'
+import { encodePodItem, encodePodListHead, podListEnd } from '../../test/sources/kubernetes/protobuf-encoder.ts'
+import { type Manifest, manifestOf } from '../datapath/manifests.ts'
 import { type PodChange, podChanges, stateChanges } from './changes.ts'
 import { monotonicMs } from './clock.ts'
 import { podOf } from './pods.ts'
@@ -30,21 +32,35 @@ const { pods, others } = clusterWorld(Number(count))
 const server = await ApiServer.start()
 server.defineKind('ClusterNetworkPolicy', 'clusternetworkpolicies', 'v1alpha2')
 for (const object of others) server.put(manifestOf(object as Parameters<typeof manifestOf>[0]) as unknown as ApiObject)
-const { bytes, starts } = encodePods()
+const objects = pods.map((pod, number) => {
+  const changedAt = Math.floor(pod.createdMs / 1000) + 5
+  return podOf(pod, { number, changedAt, isReady: true, resourceVersion: `${number}` })
+})
+// A comma after each item; the last one's is left out.
+const asJSON = encodeItems((object) => Buffer.from(`${JSON.stringify(object)},`))
+const asProtobuf = encodeItems(encodePodItem)
+objects.length = 0
 server.disturb(
   listsOf('pods'),
-  (response, { query }) => {
+  (response, { query, accept }) => {
     const limit = Number(query.get('limit') ?? pods.length)
     const start = Number(query.get('continue') ?? 0)
     const end = Math.min(pods.length, start + limit)
     const left = pods.length - end
     const metadata = { resourceVersion: '100', ...(left > 0 && { continue: `${end}`, remainingItemCount: left }) }
-    const head = JSON.stringify({ kind: 'PodList', apiVersion: 'v1', metadata, items: [] }).slice(0, -2)
-    response.writeHead(200, { 'Content-Type': 'application/json' })
-    response.write(head)
-    // Without the comma after the last.
-    if (end > start) response.write(bytes.subarray(starts[start]!, starts[end]! - 1))
-    response.end(']}\n')
+    const isProtobuf = accept.includes(PROTOBUF)
+    const { bytes, starts } = isProtobuf ? asProtobuf : asJSON
+    const items = bytes.subarray(starts[start]!, starts[end]!)
+    response.writeHead(200, { 'Content-Type': isProtobuf ? PROTOBUF : 'application/json' })
+    if (isProtobuf) {
+      response.write(encodePodListHead(metadata, items.length))
+      response.write(items)
+      response.end(podListEnd)
+    } else {
+      response.write(JSON.stringify({ kind: 'PodList', apiVersion: 'v1', metadata, items: [] }).slice(0, -2))
+      response.write(items.subarray(0, -1))
+      response.end(']}\n')
+    }
   },
   Number.POSITIVE_INFINITY,
 )
@@ -85,15 +101,13 @@ function tell({ type, pod, isReady, isMeasured }: PodChange): void {
   server.writeToWatches('Pod', text)
 }
 
-/** All pods, a comma after each; `starts` has where each begins, and the end. */
-function encodePods(): { readonly bytes: Buffer; readonly starts: readonly number[] } {
-  const texts = pods.map((pod, number) => {
-    const changedAt = Math.floor(pod.createdMs / 1000) + 5
-    return Buffer.from(
-      `${JSON.stringify(podOf(pod, { number, changedAt, isReady: true, resourceVersion: `${number}` }))},`,
-    )
-  })
+/** All pods one after another; `starts` has where each begins, and the end. */
+function encodeItems(encode: (object: Manifest) => Buffer): {
+  readonly bytes: Buffer
+  readonly starts: readonly number[]
+} {
+  const items = objects.map(encode)
   const starts = [0]
-  for (const { length } of texts) starts.push(starts.at(-1)! + length)
-  return { bytes: Buffer.concat(texts), starts }
+  for (const { length } of items) starts.push(starts.at(-1)! + length)
+  return { bytes: Buffer.concat(items), starts }
 }

@@ -68,16 +68,19 @@ export default class Run extends KnpCommand {
     })
     // A terminal that closes must not end the firewall; what reload means today happens by itself.
     process.on('SIGHUP', () => {})
-    // Before anything is enforced: a name or a module that does not exist must not leave closed rules behind.
-    const groupId = endpoint.group === undefined ? undefined : await findGroup(endpoint.group)
-    await loadPipeline(config.evaluators)
-    await requireHost()
     const onHealth = ({ name, error }: SourceHealth) => {
       if (error === undefined) this.report('source-recovered', `source ${name} can be read again`)
       else
         this.report('source-broken', `source ${name} cannot be read, the last good policies stay in force:\n${error}`)
     }
-    const sources = await Promise.all(config.sources.map((source) => openSource(source, onHealth)))
+    // A cluster's credentials are read while the rest is looked at.
+    const opening = Promise.all(config.sources.map((source) => openSource(source, onHealth)))
+    opening.catch(() => {})
+    // Before anything is enforced: a name or a module that does not exist must not leave closed rules behind.
+    const groupId = endpoint.group === undefined ? undefined : await findGroup(endpoint.group)
+    await loadPipeline(config.evaluators)
+    await requireHost()
+    const sources = await opening
     // Probes are answered while the first picture is waited for.
     const monitoring = await Monitoring.start({
       address: config.metrics.address,

@@ -23,7 +23,9 @@ export async function openSource(choice: SourceChoice, onHealth: (health: Source
     requireTrusted(kubeconfig, { name: 'a kubeconfig', hint })
   }
   const { KubernetesSource } = await import('./kubernetes/kubernetes.ts')
-  return new KubernetesSource(choice.kubernetes, { onHealth })
+  const source = new KubernetesSource(choice.kubernetes, { onHealth })
+  source.prepare()
+  return source
 }
 
 /** What the source says, read once. Throws KnpError INVALID_MANIFEST, UNREADABLE_SOURCE, UNREACHABLE, API_REFUSED. */

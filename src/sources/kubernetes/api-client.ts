@@ -12,6 +12,8 @@ interface Connection {
   readonly agent: Agent
 }
 
+export const JSON_TYPE = 'application/json'
+
 const KEEP_ALIVE_MS = 10_000
 /** What an error says of itself is short. */
 const MAX_ERROR_BYTES = 64 << 10
@@ -29,20 +31,26 @@ export class ApiClient {
     this.#timing = timing
   }
 
+  /** Begins to read the credentials, which takes half a second. What goes wrong is told to whoever asks. */
+  prepare(): void {
+    this.#readOnce().catch(() => {})
+  }
+
   /**
    * The answer to a GET, its body yet to come: it breaks with ApiFailure when it falls silent. Throws ApiFailure for every
    * status but 200, and KnpError UNREADABLE_SOURCE where the credentials cannot be read.
+   * @param accept the encodings of the answer that can be read
    */
-  async open(path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  async open(path: string, signal: AbortSignal, accept = JSON_TYPE): Promise<IncomingMessage> {
     const connection = await (this.#current ?? this.#readOnce())
     const token = await tokenOf(connection.access)
     try {
-      return await this.#request(connection, token, path, signal)
+      return await this.#request(connection, token, { path, accept }, signal)
     } catch (error) {
       if (!mayBeStale(error)) throw error
       const latest = await this.#renew(connection, token)
       if (!latest) throw error
-      return await this.#request(latest, await tokenOf(latest.access), path, signal)
+      return await this.#request(latest, await tokenOf(latest.access), { path, accept }, signal)
     }
   }
 
@@ -89,16 +97,16 @@ export class ApiClient {
   async #request(
     connection: Connection,
     token: string | undefined,
-    path: string,
+    asked: { readonly path: string; readonly accept: string },
     signal: AbortSignal,
   ): Promise<IncomingMessage> {
     const { access, agent } = connection
     const authorization = token === undefined ? {} : { Authorization: `Bearer ${token}` }
-    const headers = { Accept: 'application/json', 'User-Agent': 'knp', ...access.headers, ...authorization }
+    const headers = { Accept: asked.accept, 'User-Agent': 'knp', ...access.headers, ...authorization }
     const { answerMs, silenceMs } = this.#timing
     const request = access.server.startsWith('http:') ? plainRequest : tlsRequest
     return await new Promise((resolve, reject) => {
-      const sent = request(`${access.server}${path}`, { agent, headers, signal, timeout: answerMs })
+      const sent = request(`${access.server}${asked.path}`, { agent, headers, signal, timeout: answerMs })
       let answer: IncomingMessage | undefined
       sent.on('timeout', () => {
         const ms = answer ? silenceMs : answerMs
@@ -109,7 +117,7 @@ export class ApiClient {
       sent.on('error', (cause) => {
         if (cause instanceof ApiFailure || signal.aborted) reject(cause)
         // The server had closed the connection before it was used again.
-        else if (sent.reusedSocket && !answer) resolve(this.#request(connection, token, path, signal))
+        else if (sent.reusedSocket && !answer) resolve(this.#request(connection, token, asked, signal))
         else {
           const message = `API server ${access.server} cannot be reached: ${reasonOf(cause)}`
           reject(new ApiFailure(message, { cause }))

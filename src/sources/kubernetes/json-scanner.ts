@@ -233,16 +233,16 @@ export class JsonScanner {
 
 /** One string for each of the texts that come again and again: nothing is allocated for those. */
 export class RecentTexts {
-  /** By what is wanted of it, then by its JSON. */
-  readonly #values = new Map<Wanted, Map<string, unknown>>()
+  /** By what is wanted of it, then by its bytes. */
+  readonly #values = new Map<object | 'all', Map<string, unknown>>()
   readonly #texts: (string | undefined)[] = new Array(RECENT_TEXTS).fill(undefined)
 
-  /** What was kept for the same JSON. */
-  valueOf(text: string, wanted: Wanted): unknown {
+  /** What was kept for the same bytes. */
+  valueOf(text: string, wanted: object | 'all'): unknown {
     return this.#values.get(wanted)?.get(text)
   }
 
-  keep(text: string, wanted: Wanted, value: unknown): void {
+  keep(text: string, wanted: object | 'all', value: unknown): void {
     const known = this.#values.get(wanted) ?? new Map<string, unknown>()
     this.#values.set(wanted, known)
     if (known.size >= RECENT_TEXTS) known.clear()

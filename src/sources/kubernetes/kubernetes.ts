@@ -70,6 +70,11 @@ export class KubernetesSource implements Source {
     this.#api = new ApiClient(options.readAccess ?? (() => readAccess(choice)), this.#timing)
   }
 
+  /** Begins with what takes long and changes nothing; `start` need not follow. */
+  prepare(): void {
+    this.#api.prepare()
+  }
+
   async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
     this.#update = update
     this.#startedMs = performance.now()
@@ -291,8 +296,7 @@ export async function readKubernetes(
     for (const resource of [...builtInResources, ...(await discover(api, signal))]) {
       subject = resource.name
       const held = new HeldObjects(resource, interner)
-      const { path, wanted } = resource
-      await list(api, { path, wanted, pageSize: timing.pageSize }, held, signal)
+      await list(api, { resource, pageSize: timing.pageSize }, held, signal)
       for (const object of held.end().upserts) upserts.push(object)
       notes.push(...held.problems)
     }

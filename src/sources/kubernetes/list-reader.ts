@@ -8,6 +8,14 @@ export interface ListPage {
   readonly next: string | undefined
 }
 
+/** Takes a page of a list as it arrives. */
+export interface PageReader {
+  /** Throws where what has arrived cannot be read. */
+  write(chunk: Buffer): void
+  /** No more will come. Throws where the list is not whole. */
+  end(): ListPage
+}
+
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
 const OPEN_BRACKET = 0x5b
@@ -18,7 +26,7 @@ const COLON = 0x3a
 const wantedMetadata = fields({ resourceVersion: 'all', continue: 'all' })
 
 /** Takes a list of the Kubernetes API as it arrives, and hands on item by item: no list is ever held whole. */
-export class ListReader {
+export class ListReader implements PageReader {
   readonly #wanted: Wanted
   readonly #take: (item: unknown) => void
   readonly #texts: RecentTexts

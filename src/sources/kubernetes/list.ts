@@ -1,8 +1,12 @@
 import type { IncomingMessage } from 'node:http'
 import type { ApiClient } from './api-client.ts'
+import { JSON_TYPE } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
-import { InvalidJson, RecentTexts, type Wanted } from './json-scanner.ts'
+import { InvalidJson, RecentTexts } from './json-scanner.ts'
 import { type ListPage, ListReader } from './list-reader.ts'
+import { InvalidProtobuf } from './protobuf.ts'
+import { PROTOBUF, ProtobufListReader } from './protobuf-list-reader.ts'
+import type { Resource } from './resources.ts'
 
 /** Who takes a list. */
 export interface ListTaker {
@@ -11,13 +15,13 @@ export interface ListTaker {
   take(item: unknown): void
 }
 
-/**
- * Lists everything at a path, page by page, and answers the version of the list. Throws ApiFailure.
- * @param path of a collection, without a query
- */
+/** What is listed: the path of a collection, and what is wanted of each item. */
+export type Listed = Pick<Resource, 'path' | 'wanted' | 'wantedMessage'>
+
+/** Lists all of a resource, page by page, and answers the version of the list. Throws ApiFailure. */
 export async function list(
   api: ApiClient,
-  { path, wanted, pageSize }: { readonly path: string; readonly wanted: Wanted; readonly pageSize: number },
+  { resource, pageSize }: { readonly resource: Listed; readonly pageSize: number },
   taker: ListTaker,
   signal: AbortSignal,
 ): Promise<string> {
@@ -30,12 +34,7 @@ export async function list(
     if (limit !== undefined) query.set('limit', String(limit))
     if (next !== undefined) query.set('continue', next)
     try {
-      const page = await readPage(
-        api,
-        `${path}?${query}`,
-        new ListReader(wanted, (item) => taker.take(item), texts),
-        signal,
-      )
+      const page = await readPage(api, { resource, query }, { take: (item) => taker.take(item), texts }, signal)
       if (page.next === undefined) return page.resourceVersion
       next = page.next
     } catch (error) {
@@ -48,15 +47,24 @@ export async function list(
   }
 }
 
-async function readPage(api: ApiClient, path: string, reader: ListReader, signal: AbortSignal): Promise<ListPage> {
-  const answer = await api.open(path, signal)
+async function readPage(
+  api: ApiClient,
+  { resource, query }: { readonly resource: Listed; readonly query: URLSearchParams },
+  { take, texts }: { readonly take: (item: unknown) => void; readonly texts: RecentTexts },
+  signal: AbortSignal,
+): Promise<ListPage> {
+  const { wanted, wantedMessage } = resource
+  const path = `${resource.path}?${query}`
+  const answer = await api.open(path, signal, wantedMessage ? `${PROTOBUF}, ${JSON_TYPE}` : JSON_TYPE)
+  const isProtobuf = wantedMessage && answer.headers['content-type']?.startsWith(PROTOBUF)
+  const reader = isProtobuf ? new ProtobufListReader(wantedMessage, take, texts) : new ListReader(wanted, take, texts)
   try {
     await readWhole(answer, (chunk) => reader.write(chunk))
     return reader.end()
   } catch (cause) {
     answer.destroy()
     if (cause instanceof ApiFailure || signal.aborted) throw cause
-    if (cause instanceof InvalidJson) {
+    if (cause instanceof InvalidJson || cause instanceof InvalidProtobuf) {
       throw new ApiFailure(`the API server's answer to ${path} cannot be read: ${cause.message}`, { cause })
     }
     throw new ApiFailure(`the API server's answer to ${path} breaks off: ${(cause as Error).message}`, { cause })

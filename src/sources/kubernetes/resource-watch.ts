@@ -104,8 +104,8 @@ export class ResourceWatch {
   }
 
   async #list(signal: AbortSignal): Promise<void> {
-    const { path, wanted } = this.resource
-    this.#version = await list(this.#api, { path, wanted, pageSize: this.#timing.pageSize }, this.#held, signal)
+    const { pageSize } = this.#timing
+    this.#version = await list(this.#api, { resource: this.resource, pageSize }, this.#held, signal)
     this.#heard()
     this.#observer.changed(this.#held.end())
   }

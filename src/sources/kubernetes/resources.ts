@@ -9,6 +9,7 @@ import {
 import type { ApiClient } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
 import { fields, type Wanted } from './json-scanner.ts'
+import { message, type WantedMessage } from './protobuf.ts'
 
 /** A kind of objects that policies are or refer to, as an API server has it. */
 export interface Resource {
@@ -20,6 +21,8 @@ export interface Resource {
   readonly path: string
   /** What is kept of an object. */
   readonly wanted: Wanted
+  /** The same in the API server's own encoding, which takes half the bytes and can be read faster: for what there is much of. */
+  readonly wantedMessage?: WantedMessage
   /** Reads an object that is no policy. */
   readonly read?: (object: ObjectReader) => PolicyObject
 }
@@ -47,9 +50,64 @@ const wantedOfPod = fields({
   status: fields({ phase: 'all', podIP: 'all', podIPs: { items: fields({ ip: 'all' }) } }),
 })
 
+const portMessages = {
+  name: 'ports',
+  type: 'alike messages',
+  of: message({
+    1: { name: 'name', type: 'text' },
+    3: { name: 'containerPort', type: 'number' },
+    4: { name: 'protocol', type: 'text' },
+  }),
+} as const
+
+/** `wantedOfPod` by the numbers of k8s.io/api/core/v1/generated.proto and k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto. */
+const wantedPodMessage = message({
+  1: {
+    name: 'metadata',
+    type: 'message',
+    of: message({
+      1: { name: 'name', type: 'text' },
+      3: { name: 'namespace', type: 'text' },
+      8: { name: 'creationTimestamp', type: 'time' },
+      11: { name: 'labels', type: 'alike texts' },
+    }),
+  },
+  2: {
+    name: 'spec',
+    type: 'message',
+    of: message({
+      2: { name: 'containers', type: 'messages', of: message({ 6: portMessages }) },
+      10: { name: 'nodeName', type: 'text' },
+      11: { name: 'hostNetwork', type: 'boolean' },
+      20: {
+        name: 'initContainers',
+        type: 'messages',
+        of: message({ 6: portMessages, 24: { name: 'restartPolicy', type: 'text' } }),
+      },
+    }),
+  },
+  3: {
+    name: 'status',
+    type: 'message',
+    of: message({
+      1: { name: 'phase', type: 'text' },
+      6: { name: 'podIP', type: 'text' },
+      12: { name: 'podIPs', type: 'messages', of: message({ 1: { name: 'ip', type: 'text' } }) },
+    }),
+  },
+})
+
 /** Every API server has these. */
 export const builtInResources: readonly Resource[] = [
-  { kind: 'Pod', apiVersion: 'v1', name: 'pods', path: '/api/v1/pods', wanted: wantedOfPod, read: readPod },
+  {
+    kind: 'Pod',
+    apiVersion: 'v1',
+    name: 'pods',
+    path: '/api/v1/pods',
+    wanted: wantedOfPod,
+    wantedMessage: wantedPodMessage,
+    read: readPod,
+  },
   {
     kind: 'Namespace',
     apiVersion: 'v1',

@@ -3,6 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { Access } from '../../../src/sources/kubernetes/access.ts'
+import { PROTOBUF } from '../../../src/sources/kubernetes/protobuf-list-reader.ts'
+import { encodePodItem, encodePodListHead, podListEnd } from './protobuf-encoder.ts'
 
 /** An object as the API has it. */
 export interface ApiObject {
@@ -17,6 +19,8 @@ export interface Asked {
   readonly path: string
   readonly query: URLSearchParams
   readonly token: string | undefined
+  /** The encodings that the client can read. */
+  readonly accept: string
 }
 
 /** What goes wrong with requests that `matches`. */
@@ -64,6 +68,8 @@ export class ApiServer {
   /** Resources that nobody may read: `pods`. */
   readonly forbidden = new Set<string>()
   readonly asked: Asked[] = []
+  /** Lists of pods are sent in the API server's own encoding to those who can read it. */
+  speaksProtobuf = false
   /** How answers are cut into chunks; whole where absent. */
   cut: ((text: Buffer) => Buffer[]) | undefined
   #server: Server
@@ -262,7 +268,7 @@ export class ApiServer {
   #answer(request: IncomingMessage, response: ServerResponse): void {
     const { pathname: path, searchParams: query } = new URL(request.url!, this.url)
     const token = /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1]
-    const asked = { path, query, token }
+    const asked = { path, query, token, accept: request.headers.accept ?? '' }
     this.asked.push(asked)
     for (const waiter of this.#waiting.filter(({ matches }) => matches(asked))) {
       this.#waiting.splice(this.#waiting.indexOf(waiter), 1)
@@ -284,7 +290,7 @@ export class ApiServer {
     else if (this.forbidden.has(collection.plural)) {
       refuse(response, 403, `${collection.plural} is forbidden: User "reader" cannot list resource`)
     } else if (query.get('watch') === 'true') this.#watch(response, collection, query)
-    else this.#list(response, collection, query)
+    else this.#list(response, collection, asked)
   }
 
   #discovery(response: ServerResponse, path: string): void {
@@ -303,7 +309,7 @@ export class ApiServer {
     else refuse(response, 404, 'the server could not find the requested resource')
   }
 
-  #list(response: ServerResponse, collection: Collection, query: URLSearchParams): void {
+  #list(response: ServerResponse, collection: Collection, { query, accept }: Asked): void {
     const { kind, apiVersion, objects, oldest } = collection
     const limit = Number(query.get('limit') ?? Number.POSITIVE_INFINITY)
     const [version, start] = (query.get('continue') ?? `${this.#version}.0`).split('.').map(Number) as [number, number]
@@ -321,12 +327,13 @@ export class ApiServer {
     })
     const end = start + items.length
     const next = end < all.length ? { continue: `${version}.${end}`, remainingItemCount: all.length - end } : {}
-    this.#send(response, {
-      kind: `${kind}List`,
-      apiVersion,
-      metadata: { resourceVersion: String(version), ...next },
-      items,
-    })
+    const metadata = { resourceVersion: String(version), ...next }
+    if (this.speaksProtobuf && kind === 'Pod' && accept.includes(PROTOBUF)) {
+      const encoded = Buffer.concat(items.map(encodePodItem))
+      response.writeHead(200, { 'Content-Type': PROTOBUF })
+      this.#write(response, Buffer.concat([encodePodListHead(metadata, encoded.length), encoded, podListEnd]))
+      response.end()
+    } else this.#send(response, { kind: `${kind}List`, apiVersion, metadata, items })
   }
 
   #watch(response: ServerResponse, { events, oldest, watches }: Collection, query: URLSearchParams): void {
@@ -362,8 +369,8 @@ export class ApiServer {
     response.end()
   }
 
-  #write(response: ServerResponse, text: string): void {
-    const bytes = Buffer.from(text)
+  #write(response: ServerResponse, content: string | Buffer): void {
+    const bytes = typeof content === 'string' ? Buffer.from(content) : content
     for (const chunk of this.cut?.(bytes) ?? [bytes]) response.write(chunk)
   }
 }
