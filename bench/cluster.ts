@@ -164,7 +164,7 @@ async function generationOf(socket: string): Promise<number> {
 }
 
 /** From each event that was written to the element of the kernel's set that follows from it. */
-function delaysOf({ measured }: ChangePhase, lines: readonly string[]) {
+export function delaysOf({ measured }: ChangePhase, lines: readonly string[]) {
   const enforced = new Map(
     lines.map((line) => {
       const { address, isSubject, atMs } = JSON.parse(line) as SubjectEvent

@@ -20,7 +20,7 @@ const YOUNG_PODS = 50
 const FIRST_NEW_ADDRESS = 0x0aff0000
 
 /** The pods report that they are ready, and that they are not: nothing that a policy could name. */
-export function* stateChanges(pods: readonly Workload[]): Generator<PodChange> {
+export function* stateChanges(pods: readonly Workload[]): Generator<PodChange, never> {
   const random = new Random(17)
   for (let isReady = false; ; isReady = !isReady)
     yield { type: 'MODIFIED', pod: random.of(pods), isReady, isMeasured: false }
@@ -30,7 +30,7 @@ export function* stateChanges(pods: readonly Workload[]): Generator<PodChange> {
  * Of four changes one is of the local node, where a pod comes with a new address or, some seconds later, goes; the others
  * give some pod the labels of another deployment of its namespace.
  */
-export function* podChanges(pods: readonly Workload[]): Generator<PodChange> {
+export function* podChanges(pods: readonly Workload[]): Generator<PodChange, never> {
   const random = new Random(19)
   const local = pods.filter(({ node }) => node === LOCAL_NODE)
   const others = pods.filter(({ node }) => node !== LOCAL_NODE)
@@ -45,7 +45,8 @@ export function* podChanges(pods: readonly Workload[]): Generator<PodChange> {
     } else if (alive.length < YOUNG_PODS || i % (2 * LOCAL_PART) === 0) {
       const model = random.of(local)
       const addresses = [v4(FIRST_NEW_ADDRESS + (born % 65_536))]
-      const pod = { ...model, name: `${model.name}-new${born++}`, addresses }
+      const name = `${model.name}-new${born++}`
+      const pod = { ...model, ref: { ...model.ref, name }, name, addresses }
       alive.push(pod)
       yield { type: 'ADDED', pod, isReady: true, isMeasured: true }
     } else yield { type: 'DELETED', pod: alive.shift()!, isReady: true, isMeasured: true }

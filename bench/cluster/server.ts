@@ -10,7 +10,7 @@ import { formatAddress } from '../../src/engine/index.ts'
 import { PROTOBUF } from '../../src/sources/kubernetes/protobuf-list-reader.ts'
 import { type ApiObject, ApiServer, listsOf } from '../../test/sources/kubernetes/api-server.ts'
 import { encodePodItem, encodePodListHead, podListEnd } from '../../test/sources/kubernetes/protobuf-encoder.ts'
-import { type Manifest, manifestOf } from '../datapath/manifests.ts'
+import { manifestOf } from '../datapath/manifests.ts'
 import { type PodChange, podChanges, stateChanges } from './changes.ts'
 import { monotonicMs } from './clock.ts'
 import { podOf } from './pods.ts'
@@ -32,14 +32,7 @@ const { pods, others } = clusterWorld(Number(count))
 const server = await ApiServer.start()
 server.defineKind('ClusterNetworkPolicy', 'clusternetworkpolicies', 'v1alpha2')
 for (const object of others) server.put(manifestOf(object as Parameters<typeof manifestOf>[0]) as unknown as ApiObject)
-const objects = pods.map((pod, number) => {
-  const changedAt = Math.floor(pod.createdMs / 1000) + 5
-  return podOf(pod, { number, changedAt, isReady: true, resourceVersion: `${number}` })
-})
-// A comma after each item; the last one's is left out.
-const asJSON = encodeItems((object) => Buffer.from(`${JSON.stringify(object)},`))
-const asProtobuf = encodeItems(encodePodItem)
-objects.length = 0
+const { asJSON, asProtobuf } = encodePods()
 server.disturb(
   listsOf('pods'),
   (response, { query, accept }) => {
@@ -101,12 +94,26 @@ function tell({ type, pod, isReady, isMeasured }: PodChange): void {
   server.writeToWatches('Pod', text)
 }
 
-/** All pods one after another; `starts` has where each begins, and the end. */
-function encodeItems(encode: (object: Manifest) => Buffer): {
+/** Items one after another; `starts` has where each begins, and the end. */
+interface Items {
   readonly bytes: Buffer
   readonly starts: readonly number[]
-} {
-  const items = objects.map(encode)
+}
+
+/** All pods in both encodings. In JSON a comma follows each. */
+function encodePods(): { readonly asJSON: Items; readonly asProtobuf: Items } {
+  const json: Buffer[] = []
+  const protobuf: Buffer[] = []
+  for (const [number, pod] of pods.entries()) {
+    const changedAt = Math.floor(pod.createdMs / 1000) + 5
+    const object = podOf(pod, { number, changedAt, isReady: true, resourceVersion: `${number}` })
+    json.push(Buffer.from(`${JSON.stringify(object)},`))
+    protobuf.push(encodePodItem(object))
+  }
+  return { asJSON: join(json), asProtobuf: join(protobuf) }
+}
+
+function join(items: readonly Buffer[]): Items {
   const starts = [0]
   for (const { length } of items) starts.push(starts.at(-1)! + length)
   return { bytes: Buffer.concat(items), starts }

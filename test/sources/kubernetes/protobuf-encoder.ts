@@ -218,9 +218,20 @@ function asStored(value: Mapping): Mapping {
   return { ...value, spec: { ...spec, volumes } }
 }
 
+const sortedFields = new WeakMap<Message, readonly (readonly [string, Field])[]>()
+
+/** The one with the highest number first. */
+function fromLast(fields: Message): readonly (readonly [string, Field])[] {
+  const known = sortedFields.get(fields)
+  if (known) return known
+  const sorted = Object.entries(fields).sort(([, [a]], [, [b]]) => b - a)
+  sortedFields.set(fields, sorted)
+  return sorted
+}
+
 /** Writes from the end to the beginning: then lengths are known when they are written. */
 class BackwardWriter {
-  #bytes = Buffer.alloc(FIRST_BYTES)
+  readonly #bytes = Buffer.allocUnsafe(FIRST_BYTES)
   #at = FIRST_BYTES
 
   take(): Buffer {
@@ -228,9 +239,10 @@ class BackwardWriter {
   }
 
   message(fields: Message, value: Mapping): void {
-    const present = Object.entries(fields).filter(([name]) => value[name] !== undefined && value[name] !== null)
-    present.sort(([, [a]], [, [b]]) => b - a)
-    for (const [name, [number, kind]] of present) this.#field(number, kind, value[name])
+    for (const [name, [number, kind]] of fromLast(fields)) {
+      const each = value[name]
+      if (each !== undefined && each !== null) this.#field(number, kind, each)
+    }
   }
 
   /** The tag and length of what was written since the end, or since `end`. */
@@ -244,7 +256,7 @@ class BackwardWriter {
     let rest = value
     for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128)
     bytes.push(rest)
-    this.#bytesBefore(Buffer.from(bytes))
+    for (const byte of bytes.reverse()) this.#bytes[--this.#at] = byte
   }
 
   #field(number: number, kind: Field[1], value: unknown): void {
@@ -266,7 +278,7 @@ class BackwardWriter {
     const items = Array.isArray(kind) || kind === 'texts' ? (value as unknown[]).toReversed() : [value]
     for (const item of items) {
       const end = this.#at
-      if (kind === 'text' || kind === 'texts') this.#bytesBefore(Buffer.from(item as string))
+      if (kind === 'text' || kind === 'texts') this.#text(item as string)
       else if (kind === 'raw') this.#field(1, 'text', JSON.stringify(item))
       else if (kind === 'time') {
         this.varint(Date.parse(item as string) / 1000)
@@ -276,8 +288,8 @@ class BackwardWriter {
     }
   }
 
-  #bytesBefore(bytes: Buffer): void {
-    this.#at -= bytes.length
-    bytes.copy(this.#bytes, this.#at)
+  #text(text: string): void {
+    this.#at -= Buffer.byteLength(text)
+    this.#bytes.write(text, this.#at)
   }
 }
