@@ -1,4 +1,5 @@
 import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Flags } from '@oclif/core'
 import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
@@ -120,6 +121,7 @@ export default class Run extends KnpCommand {
       const warning = protectionWarning(status)
       if (warning) this.report('warning', warning)
       this.tell(() => manager.ready())
+      if (config.sources.some((source) => 'kubernetes' in source)) giveBackMemory()
       await Promise.race([stopAsked, firewall.failure])
     } finally {
       this.tell(() => manager.stopping())
@@ -160,6 +162,13 @@ export default class Run extends KnpCommand {
     if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify({ schema: 'knp.run/v1', event, message })}\n`)
     else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
   }
+}
+
+/** What the first picture of a large cluster leaves behind, 40 MB of 100,000 pods, V8 keeps until it needs the room. */
+function giveBackMemory(): void {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  collect()
 }
 
 function stoppedText(onFailure: OnFailure, isHeld: boolean): string {

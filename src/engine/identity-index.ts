@@ -363,7 +363,8 @@ export class IdentityIndex {
     const terms: number[] = []
     this.terms.collect('workload', labels, terms)
     this.terms.collect('namespace', namespaceLabels, terms)
-    return terms
+    // Without the room that a list has which has grown: there are very many.
+    return terms.slice()
   }
 
   #storeFacts(number: number, terms: readonly number[]): void {

@@ -94,14 +94,11 @@ const none: readonly never[] = Object.freeze([])
 function addressesOf({ podIP, podIPs }: Mapping): Workload['addresses'] | undefined {
   if (podIPs === undefined) return podIP === undefined ? none : undefined
   if (!Array.isArray(podIPs) || podIPs.length === 0) return undefined
-  const addresses: NonNullable<ReturnType<typeof parseAddress>>[] = []
-  for (const item of podIPs as unknown[]) {
-    if (!isMapping(item) || typeof item.ip !== 'string') return undefined
-    const address = parseAddress(item.ip)
-    if (!address) return undefined
-    addresses.push(address)
-  }
-  return addresses
+  // As long as it must be: a list that grows has room for sixteen more, and there is one for each pod.
+  const addresses = podIPs.map((item: unknown) => {
+    return isMapping(item) && typeof item.ip === 'string' ? parseAddress(item.ip) : undefined
+  })
+  return addresses.every((address) => address !== undefined) ? addresses : undefined
 }
 
 function isMapping(value: unknown): value is Mapping {
