@@ -1,10 +1,11 @@
-// Reads a TAP file, repeats what failed and was skipped, and prints its totals as one plain line. Fails where nothing ran,
-// and in CI where a test was skipped: a test that does not run shows nothing.
+// Reads a TAP file, of one run or several, repeats what failed and was skipped, and prints the totals as one plain line. Fails
+// where nothing ran, and in CI where a test was skipped: a test that does not run shows nothing.
 import { readFileSync } from 'node:fs'
 
 const text = readFileSync(process.argv[2]!, 'utf8')
-const totals = /^# \{([^}]*)\}$/m.exec(text)?.[1] ?? ''
-const count = (name: string) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(totals)?.[1] ?? 0)
+const totals = [...text.matchAll(/^# \{([^}]*)\}$/gm)].map(([, counts]) => counts!)
+const count = (name: string) =>
+  totals.reduce((sum, counts) => sum + Number(new RegExp(`\\b${name}: (\\d+)`).exec(counts)?.[1] ?? 0), 0)
 const [passed, failed, skipped] = [count('pass'), count('fail'), count('skip')]
 
 /** A line of a failed test with the indented YAML that says why. */

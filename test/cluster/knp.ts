@@ -35,9 +35,14 @@ export async function deployKnp(cluster: Cluster): Promise<void> {
   await rolledOut(cluster)
 }
 
-/** Waits until every node has the latest version of the DaemonSet's pods, ready. */
+/** Waits until every node has the latest version of the DaemonSet's pods, ready. Throws with what they said otherwise. */
 export async function rolledOut(cluster: Cluster): Promise<void> {
-  await cluster.kubectl(['-n', 'kube-system', 'rollout', 'status', 'daemonset/knp', '--timeout=180s'])
+  const knp = ['-n', 'kube-system']
+  const { code } = await cluster.attemptKubectl([...knp, 'rollout', 'status', 'daemonset/knp', '--timeout=120s'])
+  if (code === 0) return
+  const { stdout: pods } = await cluster.attemptKubectl([...knp, 'get', 'pods', '-o', 'wide'])
+  const { stdout: said } = await cluster.attemptKubectl([...knp, 'logs', 'daemonset/knp', '--tail=10'])
+  throw new Error(`knp is not ready on every node:\n${pods}\n${said}`)
 }
 
 /** Changes knp's configuration, as users do: its text in the ConfigMap, and new pods that read it. */

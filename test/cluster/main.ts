@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { appendFile, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,20 +36,35 @@ async function runTests(files: readonly string[]): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'knp-results-'))
   const results = join(folder, 'tap')
   try {
-    const argv = ['--no-warnings', 'scripts/run-tests.ts', ...files]
-    // A test says itself how long it may take.
-    const env = { ...process.env, TAP_TIMEOUT: '3600' }
-    const child = spawn(process.execPath, argv, { cwd: project, env, stdio: ['ignore', 'pipe', 'inherit'] })
-    for await (const line of createInterface({ input: child.stdout })) {
-      await appendFile(results, `${line}\n`)
-      if (/^( {4})?((not )?ok |# [^{]*\d)/.test(line)) console.log(line)
+    let status = 0
+    for (const file of files) {
+      say(file)
+      if ((await runTest(file, results)) !== 0) status = 1
     }
     const { code, stdout } = await attempt([process.execPath, 'scripts/count-results.ts', results], { cwd: project })
     process.stdout.write(stdout)
-    return code ?? 1
+    return status || (code ?? 1)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
+}
+
+/** Runs one file, appends what it says to `results`, and answers its exit status. A test says itself how long it may take. */
+async function runTest(file: string, results: string): Promise<number> {
+  const env = { ...process.env, TAP_TIMEOUT: '3600' }
+  const child = spawn(process.execPath, ['--no-warnings', file], {
+    cwd: project,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const closed = once(child, 'close')
+  for await (const line of createInterface({ input: child.stdout })) {
+    await appendFile(results, `${line}\n`)
+    // Tests, and the figures that they tell.
+    if (/^((not )?ok | {4}# (?!Subtest))/.test(line)) console.log(line)
+  }
+  const [code] = await closed
+  return code ?? 1
 }
 
 async function main(): Promise<number> {
