@@ -5,6 +5,9 @@ import type { Reading } from './reading.ts'
 /** The event loop's delay is looked at so often: each look wakes the process. */
 const LOOP_INTERVAL_MS = 100
 
+/** Of prom-client 15: gauges under the names of counters. What they count is in `nodejs_active_resources` too. */
+const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
+
 /** Everything that is measured, as a monitoring system reads it. */
 export class Exporter {
   readonly #registry: Registry
@@ -17,6 +20,7 @@ export class Exporter {
     const registry = new Registry()
     const exporter = new Exporter(registry, read)
     collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: LOOP_INTERVAL_MS })
+    for (const name of misnamed) registry.removeSingleMetric(name)
     return exporter
   }
 

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { createTally, DecisionTally } from '../../src/datapath/decision-tally.ts'
 import { outcomes, PacketJudge } from '../../src/datapath/judge.ts'
 import {
   DEFAULT_CONNECTION_MASK,
@@ -7,6 +8,7 @@ import {
   NO_STAMP,
   PICKED_UP,
 } from '../../src/datapath/marks.ts'
+import { DecisionTotals } from '../../src/decision-totals.ts'
 import { HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT } from '../../src/engine/flow.ts'
 import { errorPacket, replyPacket, tcpPacket, udpPacket } from '../fixtures/kernel-packets.ts'
 import { shop } from '../fixtures/shop.ts'
@@ -297,3 +299,31 @@ function withFragmentOffset(packetBytes: Uint8Array): Uint8Array {
   changed[7] = 1
   return changed
 }
+
+t.test('what is decided is counted once, as what the packet got', async (t) => {
+  const { engine, policyNames, generation } = world.compiled
+  const { policyCounts } = generation
+  const counted = (packetBytes: Uint8Array, question: number): string[] => {
+    const words = createTally(policyCounts)
+    const judging = new PacketJudge(engine, STAMP, marks)
+    judging.setTally(new DecisionTally(words, policyCounts))
+    const family = packetBytes[0]! >> 4
+    judging.judge(packetBytes, 0, packetBytes.length, packetBytes.length, family, HOOK_FORWARD, queued | question)
+    const totals = new DecisionTotals(engine.evaluators.map(({ name }) => name))
+    return totals
+      .read([words], policyNames)
+      .tiers.flatMap(({ direction, tier, verdict, count }) =>
+        count > 0 ? [`${count} ${direction} ${tier} ${verdict}`] : [],
+      )
+  }
+  t.same(counted(tcpPacket(client, server), 0), ['1 ingress NetworkPolicy allow'])
+  t.same(counted(tcpPacket(stranger, server), 0), ['1 ingress NetworkPolicy deny'])
+  t.same(counted(udpPacket(server, client), 0), ['1 egress NetworkPolicy deny'])
+  t.same(counted(tcpPacket(client, stranger), 0), ['1 none Default allow'])
+  t.same(
+    counted(replyPacket('UDP', server, client), either),
+    ['1 ingress NetworkPolicy allow'],
+    'denied as it stands, allowed the other way round',
+  )
+  t.same(counted(tcpPacket(client, server).subarray(0, 30), 0), [], 'nothing was decided')
+})
