@@ -8,12 +8,13 @@ import { packet, policyLine, type World, worldOf } from '../fixtures/world.ts'
 const client = '10.0.0.2' // shop/api
 const server = '10.0.0.3' // shop/db
 const itsNode = '10.9.0.1'
+const other = '10.0.0.1' // shop/web
 const isolating = (name: string, spec = '') =>
   policyLine(`shop/${name}`, `podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]${spec}`)
 
-/** What a connection to the server is counted as. */
-function decided({ compiled }: World, source = client): string {
-  compiled.engine.decide(packet({ source, destination: server, port: 80 }), ANY_HOOK)
+/** What a connection, to the server unless another is named, is counted as. */
+function decided({ compiled }: World, source = client, destination = server): string {
+  compiled.engine.decide(packet({ source, destination, port: 80 }), ANY_HOOK)
   const { tier, isIngress, policy } = compiled.engine.decided
   if (tier === EXEMPT) return 'exempt'
   if (tier === UNDECIDED) return 'undecided'
@@ -42,10 +43,20 @@ t.test('many rules are counted as few are', async (t) => {
   )
 })
 
+t.test('what a rule decides counts for its policy', async (t) => {
+  const allowing = (name: string) => isolating(name, ', ingress: [{ports: [{port: 80}]}]')
+  t.equal(decided(worldOf(shop + isolating('a') + allowing('b') + isolating('c'))), 'ingress shop/b')
+  t.equal(
+    decided(worldOf(shop + isolating('a') + allowing('c') + allowing('b'))),
+    'ingress shop/b',
+    'the first that matches',
+  )
+})
+
 t.test('each decision stands for itself', async (t) => {
   const world = worldOf(shop + isolating('a'), 'n1')
   t.equal(decided(world), 'ingress shop/a')
   t.equal(decided(world, itsNode), 'exempt', 'the node reaches its own pods')
   t.equal(decided(world), 'ingress shop/a')
-  t.equal(decided(worldOf(shop)), 'undecided')
+  t.equal(decided(world, client, other), 'undecided')
 })
