@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer, type Server, type ServerResponse } from 'node:http'
 import { formatListenAddress, type ListenAddress } from '../listen-address.ts'
 
@@ -91,13 +92,11 @@ export class HttpServer {
 
   async #listen(): Promise<void> {
     const { address, onProblem, retryMs = RETRY_MS } = this.#options
-    const error = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
-      this.#server.once('error', resolve)
-      this.#server.listen({ ...address, ipv6Only: address.host !== '::' }, () => {
-        this.#server.removeListener('error', resolve)
-        resolve(undefined)
-      })
-    })
+    this.#server.listen({ ...address, ipv6Only: address.host !== '::' })
+    const error = await once(this.#server, 'listening').then(
+      () => undefined,
+      (error: NodeJS.ErrnoException) => error,
+    )
     const problem =
       error && `metrics and probes: cannot listen at ${formatListenAddress(address)}: ${reasonOf(error)}; trying again`
     const hasChanged = problem !== this.#problem

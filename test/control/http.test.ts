@@ -112,7 +112,7 @@ t.test('a port that is taken is tried again', async (t) => {
   const problem = `metrics and probes: cannot listen at 127.0.0.1:${other.port}: another program listens there; trying again`
   t.equal(server.problem, problem)
   t.equal(server.address, undefined)
-  await sleep(10 * RETRY_MS)
+  await sleep(20 * RETRY_MS)
   await other.leave()
   await listening
   t.same(said, [problem, undefined], 'said once, however often it was tried')

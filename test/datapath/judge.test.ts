@@ -305,7 +305,7 @@ t.test('what is decided is counted once, as what the packet got', async (t) => {
   const { policyCounts } = generation
   const counted = (packetBytes: Uint8Array, question: number): string[] => {
     const words = createTally(policyCounts)
-    const judging = new PacketJudge(engine, STAMP, marks)
+    const judging = new PacketJudge(engine, 1, STAMP, marks)
     judging.setTally(new DecisionTally(words, policyCounts))
     const family = packetBytes[0]! >> 4
     judging.judge(packetBytes, 0, packetBytes.length, packetBytes.length, family, HOOK_FORWARD, queued | question)
