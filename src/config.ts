@@ -1,6 +1,7 @@
 import { hostname } from 'node:os'
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { type ConfigFile, invalidConfig, isThere, listProblems, readConfigFile } from './config-file.ts'
+import type { UnknownLocal } from './datapath/judge.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
 import { durationMs } from './duration.ts'
 import { formatBlock, parseBlock } from './engine/address.ts'
@@ -9,8 +10,9 @@ import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
 import { formatListenAddress, parseListenAddress } from './listen-address.ts'
+import type { UnknownPodOptions } from './pod-addresses.ts'
 import type { QueueRange } from './queue-range.ts'
-import { defaultFailsafe, type Failsafe } from './ruleset/failsafe.ts'
+import { defaultFailsafe, type Failsafe, kubeletFailsafe } from './ruleset/failsafe.ts'
 import type { DenyWith, OnFailure, Remember } from './ruleset/text.ts'
 import { chooseSources, type SourceFlags } from './source-flags.ts'
 import type { ClusterChoice } from './sources/kubernetes/access.ts'
@@ -29,6 +31,11 @@ export interface Config {
   readonly onFailure: OnFailure
   /** Packets that policies deny. */
   readonly denyWith: DenyWith
+  /** Traffic of a pod that runs here and that no source has come to know within `holdMs`. */
+  readonly unknownLocal: UnknownLocal
+  readonly holdMs: number
+  /** In which pods of this machine get their addresses, beside what its Node object says: CIDR blocks, host bits cleared. */
+  readonly podCIDRs: readonly string[]
   /**
    * `first`: number of the first netfilter queue; `count`: how many there are, each with a packet thread; `maxLength`: how
    * many packets may wait in each.
@@ -45,7 +52,12 @@ export interface Config {
   /** Absolute path of the folder for what outlives a restart. */
   readonly stateDir: string
   /** What always passes on host endpoints; an empty list means nothing does. */
-  readonly failsafe: { readonly inbound: readonly InboundFailsafe[]; readonly outbound: readonly OutboundFailsafe[] }
+  readonly failsafe: {
+    readonly inbound: readonly InboundFailsafe[]
+    readonly outbound: readonly OutboundFailsafe[]
+    /** The API servers of the sources too, outbound, whatever their addresses are at the moment. */
+    readonly apiServer: boolean
+  }
   /** Evaluators of third parties; at one place of the pipeline they keep this order. */
   readonly evaluators: readonly EvaluatorModule[]
 }
@@ -73,6 +85,8 @@ const MAX_QUEUE = 65535
 const MAX_QUEUES = 64
 /** Of each of the four sets; an element takes the kernel about 150 bytes. */
 const MAX_REMEMBERED = 1 << 24
+/** Who has waited so long has tried again. */
+const MAX_HOLD_MS = 10_000
 
 /**
  * What holds where neither flag nor file says anything; `nodeName` is the host name then, and sources there are none. With
@@ -81,6 +95,9 @@ const MAX_REMEMBERED = 1 << 24
 export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   onFailure: 'closed',
   denyWith: 'drop',
+  unknownLocal: 'deny',
+  holdMs: 500,
+  podCIDRs: [],
   queue: { first: 100, count: 1, maxLength: 8192 },
   remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
@@ -90,9 +107,12 @@ export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   failsafe: {
     inbound: defaultFailsafe.inbound.map(({ protocol, port }) => ({ protocol, port })),
     outbound: defaultFailsafe.outbound.map(({ protocol, port }) => ({ protocol, port })),
+    apiServer: false,
   },
   evaluators: [],
 }
+
+const kubeletPort: InboundFailsafe = { protocol: kubeletFailsafe.protocol, port: kubeletFailsafe.port }
 
 /** The host name as Kubernetes names nodes. */
 export function defaultNodeName(): string {
@@ -106,6 +126,9 @@ export interface ConfigFlags extends SourceFlags {
   readonly 'node-name'?: string | undefined
   readonly 'on-failure'?: string | undefined
   readonly 'deny-with'?: string | undefined
+  readonly 'unknown-local'?: string | undefined
+  readonly hold?: string | undefined
+  readonly 'pod-cidr'?: readonly string[] | undefined
   readonly 'queue-first'?: number | undefined
   readonly 'queue-count'?: number | undefined
   readonly 'queue-max-length'?: number | undefined
@@ -122,6 +145,7 @@ export interface ConfigFlags extends SourceFlags {
   /** `tcp/22`, `tcp/22@10.0.0.0/8`, or `none`. */
   readonly 'failsafe-inbound'?: readonly string[] | undefined
   readonly 'failsafe-outbound'?: readonly string[] | undefined
+  readonly 'failsafe-api-server'?: boolean | undefined
   /** `quarantine.js`, `quarantine.js@before:Admin`, `quarantine.js@after:Baseline`. */
   readonly evaluator?: readonly string[] | undefined
 }
@@ -205,6 +229,15 @@ export function failsafeOf({ failsafe }: Pick<Config, 'failsafe'>): Failsafe {
   return { inbound: failsafe.inbound.map(rule), outbound: failsafe.outbound.map(rule) }
 }
 
+/** What is done about pods here that no source knows, as the firewall takes it. */
+export function unknownPodsOf({
+  unknownLocal,
+  holdMs,
+  podCIDRs,
+}: Pick<Config, 'unknownLocal' | 'holdMs' | 'podCIDRs'>): UnknownPodOptions {
+  return { unknownLocal, holdMs, podBlocks: podCIDRs.map((block) => parseBlock(block)!) }
+}
+
 /** A mask as people write it. */
 export function formatMask(mask: number): string {
   return `0x${(mask >>> 0).toString(16).padStart(8, '0')}`
@@ -221,12 +254,26 @@ function readSettings(settings: Settings): Config {
   settings.refuseUnknown()
   const group = settings.of(['control', 'group'], name, undefined)
   const sources = settings.of(['sources'], sourceList, [])
-  const usualOnFailure = sources.some((source) => 'kubernetes' in source) ? 'open' : configDefaults.onFailure
+  const hasCluster = sources.some((source) => 'kubernetes' in source)
+  const usualOnFailure = hasCluster ? 'open' : configDefaults.onFailure
+  const usualInbound = hasCluster ? [...failsafe.inbound, kubeletPort] : failsafe.inbound
+  const outbound = settings.of(
+    ['failsafe', 'outbound'],
+    (reader, layer) => failsafeList(reader, layer, 'to'),
+    undefined,
+  )
   return {
     sources,
     nodeName: settings.of(['nodeName'], nodeName, defaultNodeName()),
     onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), usualOnFailure),
     denyWith: settings.of(['denyWith'], (reader) => reader.oneOf(['drop', 'reject']), configDefaults.denyWith),
+    unknownLocal: settings.of(
+      ['unknownLocal'],
+      (reader) => reader.oneOf(['deny', 'allow']),
+      configDefaults.unknownLocal,
+    ),
+    holdMs: settings.of(['hold'], holdTime, configDefaults.holdMs),
+    podCIDRs: settings.of(['podCIDRs'], blockList, configDefaults.podCIDRs),
     queue: {
       ...queueRange(settings),
       maxLength: settings.of(['queue', 'maxLength'], (reader) => reader.integer(1, 1 << 20), queue.maxLength),
@@ -250,22 +297,30 @@ function readSettings(settings: Settings): Config {
       inbound: settings.of(
         ['failsafe', 'inbound'],
         (reader, layer) => failsafeList(reader, layer, 'from'),
-        failsafe.inbound,
+        usualInbound,
       ),
-      outbound: settings.of(
-        ['failsafe', 'outbound'],
-        (reader, layer) => failsafeList(reader, layer, 'to'),
-        failsafe.outbound,
-      ),
+      outbound: outbound ?? failsafe.outbound,
+      // A list that is set is all there is.
+      apiServer: settings.of(['failsafe', 'apiServer'], yesOrNo, hasCluster && outbound === undefined),
     },
     evaluators: settings.of(['evaluators'], evaluatorList, configDefaults.evaluators),
   }
+}
+
+function yesOrNo(reader: ObjectReader): boolean {
+  return reader.optionalBoolean() ?? false
 }
 
 /** `30s`; `0s` is allowed. */
 function duration(reader: ObjectReader): number {
   const text = reader.string()
   return durationMs(text) ?? reader.fail(`"${text}" is no time; write for example 500ms, 30s, 5m, or 0s for none`)
+}
+
+function holdTime(reader: ObjectReader): number {
+  const ms = duration(reader)
+  if (ms > MAX_HOLD_MS) reader.fail(`"${reader.string()}" is above ${MAX_HOLD_MS / 1000}s`)
+  return ms
 }
 
 function queueRange(settings: Settings): QueueRange {
@@ -364,13 +419,14 @@ const knownKeys: KeyTree = {
   denyWith: null,
   unknownLocal: null,
   hold: null,
+  podCIDRs: null,
   queue: { first: null, count: null, maxLength: null },
   remember: { allowed: null, denied: null, size: null },
   marks: { packet: null, conntrack: null },
   metrics: { address: null },
   control: { socket: null, group: null },
   stateDir: null,
-  failsafe: { inbound: null, outbound: null },
+  failsafe: { inbound: null, outbound: null, apiServer: null },
   evaluators: null,
   log: null,
 }
@@ -378,8 +434,6 @@ const knownKeys: KeyTree = {
 /** Keys of later versions, with the one value that is what this version does anyway; `undefined` where there is none. */
 const laterKeys = new Map<string, unknown>([
   ['mode', 'enforce'],
-  ['unknownLocal', undefined],
-  ['hold', undefined],
   ['log', undefined],
 ])
 
@@ -465,9 +519,12 @@ function failsafeList(
 }
 
 function blocks(reader: ObjectReader, layer: Layer): string[] {
-  const items = reader.items()
-  if (items.length === 0) reader.fail('an empty list: leave it out to mean everywhere')
-  return items.flatMap(
+  if (reader.items().length === 0) reader.fail('an empty list: leave it out to mean everywhere')
+  return blockList(reader, layer)
+}
+
+function blockList(reader: ObjectReader, layer: Layer): string[] {
+  return reader.items().flatMap(
     (item) =>
       layer.attempt(() => {
         const block = parseBlock(item.string())
@@ -560,6 +617,9 @@ function flagValues(flags: ConfigFlags, directory: string): object {
     nodeName: flags['node-name'],
     onFailure: flags['on-failure'],
     denyWith: flags['deny-with'],
+    unknownLocal: flags['unknown-local'],
+    hold: flags.hold,
+    podCIDRs: flags['pod-cidr'],
     queue: { first: flags['queue-first'], count: flags['queue-count'], maxLength: flags['queue-max-length'] },
     remember: {
       allowed: flags['remember-allowed'],
@@ -573,6 +633,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
     failsafe: {
       inbound: failsafeValues(flags['failsafe-inbound'], 'failsafe-inbound', 'from'),
       outbound: failsafeValues(flags['failsafe-outbound'], 'failsafe-outbound', 'to'),
+      apiServer: flags['failsafe-api-server'],
     },
     evaluators: flags.evaluator?.map(evaluatorValue),
   }
@@ -599,6 +660,7 @@ function flagOf(path: ObjectPath): string {
   const [first, second] = path
   if (first === 'sources') return 'source'
   if (first === 'evaluators') return 'evaluator'
+  if (first === 'podCIDRs') return 'pod-cidr'
   const words = typeof second === 'string' ? [first, second] : [first]
   return words.map((word) => String(word).replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)).join('-')
 }

@@ -1,3 +1,4 @@
+import type { UnknownLocal } from './datapath/judge.ts'
 import type { PacketCounters } from './datapath/threads.ts'
 import type { QueueStatistics } from './native/queue-statistics.ts'
 import type { RulesetCounters } from './ruleset/ruleset.ts'
@@ -33,6 +34,21 @@ export interface FirewallStatus {
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly remember: Remember
+  /** Pods that run here and that no source knows; absent where no address is taken for a pod's. */
+  readonly unknownPods?: {
+    /** What becomes of their packets after `holdMs`. */
+    readonly unknownLocal: UnknownLocal
+    readonly holdMs: number
+    /** Addresses with a route of their own that nobody has now. */
+    readonly addresses: number
+    /** In which pods here get their addresses: what nobody has of these is such a pod's too. */
+    readonly blocks: readonly string[]
+    /** Packets that wait now; that had to wait; that have waited in vain or found no room, by what became of them. */
+    readonly holding: number
+    readonly held: number
+    readonly allowed: number
+    readonly denied: number
+  }
   readonly divertRule: 'nft queue' | 'xt target' | 'missing'
   readonly queue: {
     /** The first one's. */

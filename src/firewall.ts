@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { ApiServerFailsafe } from './api-server-failsafe.ts'
 import { bridgeRemedy, unheardBridges } from './bridges.ts'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
-import { PacketThreads, sumCounters } from './datapath/threads.ts'
+import { type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
 import {
+  type Address,
   type Affected,
   type CompiledPolicy,
   Compiler,
@@ -12,7 +14,9 @@ import {
   explain,
   formatBlock,
   type PolicyKind,
+  policyKinds,
   type Question,
+  type SubjectChange,
 } from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
@@ -28,6 +32,7 @@ import type { TableChange } from './native/kernel-watch-thread.ts'
 import { isLocal, type LocalAddress } from './native/local-addresses.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
+import { joinChanges, PodAddresses, type PodChange, type PodView, type UnknownPodOptions } from './pod-addresses.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { queueNumbers } from './queue-range.ts'
 import { Revocation } from './revocation.ts'
@@ -48,6 +53,8 @@ export interface FirewallOptions {
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
+  /** Whether the API servers of the sources are in the failsafe, wherever they are at the moment. */
+  readonly reachesApiServers?: boolean
   readonly remember: Remember
   /** The first queue's number. */
   readonly queueNumber: number
@@ -58,6 +65,8 @@ export interface FirewallOptions {
   /** Sockets of queues that an earlier process had bound, by queue: they are taken over with what waits in them. */
   readonly keptSockets?: ReadonlyMap<number, number>
   readonly marks: MarkLayout
+  /** Pods that run here and that no source knows. */
+  readonly unknownPods?: UnknownPodOptions
   /** Evaluators of third parties. */
   readonly evaluators?: readonly EvaluatorModule[]
   readonly observe: (event: FirewallEvent) => void
@@ -118,6 +127,12 @@ export class Firewall {
   readonly #pacer = new RepairPacer()
   readonly #revocation: Revocation
   readonly #figures: FigureKeeper
+  readonly #pods: PodAddresses
+  readonly #apiServers: ApiServerFailsafe
+  /** Pods got routes or lost them, or this machine addresses. */
+  #arePodsStale = false
+  /** Ends the wait for the next change. */
+  #endPause: (() => void) | undefined
   #localAddresses: readonly LocalAddress[]
   readonly #abort: AbortController
   readonly #giveBack: () => void
@@ -162,6 +177,7 @@ export class Firewall {
     let threads: PacketThreads | undefined
     let watch: KernelWatch | undefined
     let ruleset: Ruleset | undefined
+    let routed: readonly Address[] | undefined
     try {
       let hasChanged = false
       const onDelta = (source: string, delta: Delta) => {
@@ -177,6 +193,7 @@ export class Firewall {
       const compiler = new Compiler(kinds, options.nodeName)
       const compiled = compiler.update(store.takeAll())
       const { marks, onFailure, failsafe, remember, queueNumber, queueCount } = options
+      const pods = new PodAddresses(options.unknownPods?.podBlocks ?? [], needsUnknownPods(options, kinds))
       threads = await PacketThreads.start({
         queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => {
           const keptFd = options.keptSockets?.get(number)
@@ -193,10 +210,11 @@ export class Firewall {
         marks,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
+        ...(options.unknownPods && { hold: options.unknownPods }),
         evaluators: options.evaluators ?? [],
       })
       watch = await watchKernel(
-        { table: TABLE },
+        { table: TABLE, followsPods: followsPods(options) },
         {
           // Until it is installed: the install looks for itself whether it was disturbed.
           tableChanged: (change) => {
@@ -205,6 +223,10 @@ export class Firewall {
           addressesChanged: (addresses) => {
             localAddresses = addresses
             if (firewall) firewall.#takeAddresses(addresses)
+          },
+          podsChanged: (pods) => {
+            routed = pods
+            if (firewall) firewall.#takeRouted(pods)
           },
           failed: (error) => {
             if (firewall) firewall.#loseWatch(error)
@@ -225,7 +247,15 @@ export class Firewall {
         },
         watch,
       )
-      await ruleset.install(wantedBy(compiled, FIRST_STAMP))
+      pods.setOwn(watch.addresses.map(({ address }) => address))
+      pods.setRouted(watch.pods)
+      const { view } = pods.settle(compiled, undefined)
+      // Before anything is queued: what is not known to be a pod's would pass.
+      await threads.swap(compiled.generation, FIRST_STAMP, view.places)
+      const clusters = options.sources.flatMap(({ cluster }) => cluster ?? [])
+      const apiServers = new ApiServerFailsafe(options.reachesApiServers ? clusters : [])
+      await apiServers.begin()
+      await ruleset.install(wantedBy(compiled, FIRST_STAMP, view, withApiServers(failsafe, apiServers)))
       firewall = new Firewall({
         options,
         kinds,
@@ -237,11 +267,15 @@ export class Firewall {
         compiled,
         threads,
         watch,
-        localAddresses: localAddresses ?? watch.addresses,
+        pods,
+        apiServers,
+        localAddresses: watch.addresses,
         ruleset,
         giveBack,
       })
-      // A change that came while the rest was set up.
+      // Changes that came while the rest was set up.
+      if (localAddresses) firewall.#takeAddresses(localAddresses)
+      if (routed) firewall.#takeRouted(routed)
       if (hasChanged) firewall.refresh()
       return firewall
     } catch (error) {
@@ -265,6 +299,8 @@ export class Firewall {
     compiled: CompiledPolicy
     threads: PacketThreads
     watch: KernelWatch
+    pods: PodAddresses
+    apiServers: ApiServerFailsafe
     localAddresses: readonly LocalAddress[]
     ruleset: Ruleset
     giveBack: () => void
@@ -291,6 +327,8 @@ export class Firewall {
     this.#compiled = parts.compiled
     this.#threads = parts.threads
     this.#watch = parts.watch
+    this.#pods = parts.pods
+    this.#apiServers = parts.apiServers
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
     this.#localAddresses = parts.localAddresses
@@ -311,6 +349,7 @@ export class Firewall {
     )
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
+    void this.#apiServers.follow(() => this.#takeApiServers(), this.#abort.signal)
   }
 
   /** The picture has changed: compiles it and brings it into force; changes that come meanwhile are taken together. */
@@ -331,7 +370,7 @@ export class Firewall {
     kept: KeptConnection | undefined,
   ): Promise<PendingTrial & { readonly generation: number }> {
     const trial = await this.#trial.begin(folder, confirmMs, (picture) => {
-      if (kept) requireKept(kept, compile(picture, this.#kinds), this.#options.failsafe)
+      if (kept) requireKept(kept, compile(picture, this.#kinds), this.#failsafe)
     })
     return { ...trial, generation: this.#compiled.generation.number }
   }
@@ -355,6 +394,7 @@ export class Firewall {
       const statistics = known?.find(({ queue }) => queue === number)
       return { number, ...(statistics && { statistics }), packetThread: counters }
     })
+    const sum = sumCounters(queues.map(({ packetThread }) => packetThread))
     const statistics = queues[0]?.statistics
     const problems = sources.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]))
     if (this.#problem !== undefined) problems.push(this.#problem)
@@ -387,8 +427,8 @@ export class Firewall {
         },
       }),
       failsafe: {
-        inbound: options.failsafe.inbound.map(formatFailsafe),
-        outbound: options.failsafe.outbound.map(formatFailsafe),
+        inbound: this.#failsafe.inbound.map(formatFailsafe),
+        outbound: this.#failsafe.outbound.map(formatFailsafe),
       },
       warnings: [
         ...compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
@@ -397,6 +437,7 @@ export class Firewall {
       onFailure: options.onFailure,
       denyWith: options.denyWith,
       remember: options.remember,
+      ...(options.unknownPods && followsPods(options) && { unknownPods: this.#unknownPods(options.unknownPods, sum) }),
       divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: {
         number: options.queueNumber,
@@ -406,7 +447,7 @@ export class Firewall {
       },
       queues,
       counters: this.#ruleset.counters(),
-      packetThread: sumCounters(queues.map(({ packetThread }) => packetThread)),
+      packetThread: sum,
       repairs: this.#repairs,
       sources,
       problems,
@@ -432,6 +473,23 @@ export class Firewall {
     const compiler = this.#compiler
     if (!compiler) throw new Error('policies are being compiled again after a failure')
     return explain(question, compiler.snapshot(), this.#compiled)
+  }
+
+  #unknownPods(
+    { unknownLocal, holdMs }: UnknownPodOptions,
+    { holding, held, unknownAllowed, unknownDenied }: PacketCounters,
+  ): NonNullable<FirewallStatus['unknownPods']> {
+    const { unknown, places } = this.#pods.view
+    return {
+      unknownLocal,
+      holdMs,
+      addresses: unknown.length,
+      blocks: places.blocks.map(formatBlock),
+      holding,
+      held,
+      allowed: unknownAllowed,
+      denied: unknownDenied,
+    }
   }
 
   /** The queues' sockets, by queue. Whoever has duplicates of them keeps the queues bound when this firewall has ended. */
@@ -472,9 +530,11 @@ export class Firewall {
     const { isStale, mustForget } = { isStale: this.#isStale, mustForget: this.#mustForget }
     this.#isStale = false
     this.#mustForget = false
+    this.#arePodsStale = false
     try {
       const compiled = isStale ? this.#compile() : this.#compiled
-      await this.#enforce(compiled, mustForget ? { recheck: 'everything' } : changeOf(compiled))
+      const pods = this.#pods.settle(compiled, mustForget ? undefined : compiled.affected.addresses)
+      await this.#enforce(compiled, pods, mustForget ? { recheck: 'everything' } : changeOf(compiled, pods))
     } catch (error) {
       this.#isStale ||= isStale
       // What this change concerns is known to nobody any more.
@@ -488,17 +548,40 @@ export class Firewall {
     this.#keepPicture()
   }
 
-  async #enforce(compiled: CompiledPolicy, change: Change): Promise<void> {
+  async #enforce(compiled: CompiledPolicy, pods: PodChange, change: Change): Promise<void> {
     const stamp = isNoChange(change) ? this.#stamp : nextStamp(this.#stamp)
+    const isSure = change.recheck !== 'everything'
     // The engine first: what it decides from now on is not remembered before the ruleset follows.
-    await this.#threads.swap(compiled.generation, stamp)
+    await this.#threads.swap(compiled.generation, stamp, pods.hasOtherPlaces || !isSure ? pods.view.places : undefined)
     this.#figures.swapped(this.#threads, this.#compiled, compiled)
     this.#compiled = compiled
-    if (stamp !== this.#stamp) {
+    if (stamp !== this.#stamp || pods.hasOtherPlaces) {
       this.#stamp = stamp
-      await this.#ruleset.update(wantedBy(compiled, stamp), change)
+      await this.#ruleset.update(this.#wanted, change)
       this.#revocation.schedule()
     }
+  }
+
+  /** Has packets of pods that got a route judged, those of them too that nobody knows. */
+  async #applyPods(): Promise<void> {
+    this.#arePodsStale = false
+    try {
+      const pods = this.#pods.settle(this.#compiled, [])
+      const { unknown, known } = pods
+      // What was remembered of who had the address before does not count.
+      await this.#enforce(this.#compiled, pods, { subjects: unknown, known, recheck: unknown.added })
+    } catch (error) {
+      this.#mustForget = true
+      throw error
+    }
+  }
+
+  get #wanted(): Wanted {
+    return wantedBy(this.#compiled, this.#stamp, this.#pods.view, this.#failsafe)
+  }
+
+  get #failsafe(): Failsafe {
+    return withApiServers(this.#options.failsafe, this.#apiServers)
   }
 
   /** Says what is in force: at once, and once a second while it keeps changing. */
@@ -541,8 +624,29 @@ export class Firewall {
   /** What came to this machine may be forwarded now, and the other way round. */
   #takeAddresses(addresses: readonly LocalAddress[]): void {
     this.#localAddresses = addresses
+    this.#pods.setOwn(addresses.map(({ address }) => address))
+    this.#noteStalePods()
     if (!this.#compiled.host) return
     this.#mustForget = true
+    this.#schedule()
+  }
+
+  /** The failsafe is in the rules. */
+  #takeApiServers(): void {
+    if (!this.#compiled.host) return
+    this.#mustForget = true
+    this.#schedule()
+  }
+
+  #takeRouted(pods: readonly Address[]): void {
+    this.#pods.setRouted(pods)
+    this.#noteStalePods()
+  }
+
+  #noteStalePods(): void {
+    if (!followsPods(this.#options)) return
+    this.#arePodsStale = true
+    this.#endPause?.()
     this.#schedule()
   }
 
@@ -589,9 +693,10 @@ export class Firewall {
     try {
       this.#examine()
       if (!this.#isInForce) await this.#repair()
-      while ((this.#isStale || this.#mustForget) && this.#isInForce) {
-        await this.#pace()
-        await this.#apply()
+      while ((this.#isStale || this.#mustForget || this.#arePodsStale) && this.#isInForce) {
+        // A pod's first packets come soon after its route: it does not wait for its turn.
+        if (this.#arePodsStale && !this.#mustForget) await this.#applyPods()
+        else if (await this.#pace()) await this.#apply()
       }
       this.#problem = undefined
     } catch (error) {
@@ -604,10 +709,16 @@ export class Firewall {
     }
   }
 
-  /** Changes that come in quick succession are taken together. */
-  async #pace(): Promise<void> {
+  /** Changes that come in quick succession are taken together. False where something else is to be done before. */
+  async #pace(): Promise<boolean> {
     const waitMs = this.#nextApplyMs - clockMs()
-    if (waitMs > 0) await sleep(waitMs, undefined, { signal: this.#abort.signal }).catch(() => {})
+    if (waitMs <= 0) return true
+    const pause = new AbortController()
+    this.#endPause = () => pause.abort()
+    const signal = AbortSignal.any([this.#abort.signal, pause.signal])
+    await sleep(waitMs, undefined, { signal }).catch(() => {})
+    this.#endPause = undefined
+    return !pause.signal.aborted
   }
 
   /** Looks at the table when there is reason to. */
@@ -643,7 +754,7 @@ export class Firewall {
     }
     if (signal.aborted) return
     this.#pacer.note(clockMs())
-    await this.#ruleset.install(wantedBy(this.#compiled, this.#stamp))
+    await this.#ruleset.install(this.#wanted)
     this.#isInForce = true
     this.#repairs++
     const goneMs = Math.round(clockMs() - this.#brokenSinceMs)
@@ -703,21 +814,55 @@ async function restoreBroken(
   return saved?.savedAtMs
 }
 
-function wantedBy(compiled: CompiledPolicy, answerStamp: number): Wanted {
+function withApiServers({ inbound, outbound }: Failsafe, { rules }: ApiServerFailsafe): Failsafe {
+  return { inbound, outbound: [...outbound, ...rules] }
+}
+
+/** Whether what runs here may be a pod that no source knows. */
+function followsPods({ sources, unknownPods }: FirewallOptions): boolean {
+  if (!unknownPods) return false
+  return unknownPods.podBlocks.length > 0 || sources.some(({ cluster }) => cluster !== undefined)
+}
+
+/** Without a policy of any kind nothing can be about a pod, whoever it is; other evaluators may ask for anybody. */
+function needsUnknownPods(
+  options: FirewallOptions,
+  kinds: readonly PolicyKind[],
+): (compiled: CompiledPolicy) => boolean {
+  const isFollowed = followsPods(options)
+  const hasOthers = kinds.length > policyKinds.length
+  return ({ known }) => isFollowed && (known.policies > 0 || hasOthers)
+}
+
+function wantedBy(compiled: CompiledPolicy, answerStamp: number, pods: PodView, failsafe: Failsafe): Wanted {
   const { host } = compiled
   return {
     // There may be very many, and a change of a few does not ask.
     get subjects() {
-      return compiled.subjects
+      return [...compiled.subjects, ...pods.unknown]
     },
+    pods: pods.places.blocks,
+    get known() {
+      return pods.known
+    },
+    failsafe,
     answerStamp,
     // A host that no policy selects is not judged.
     host: host && (host.ingress || host.egress) ? host : undefined,
   }
 }
 
-function changeOf({ affected, subjectChange }: CompiledPolicy): Change {
-  return { subjects: subjectChange, recheck: recheckOf(affected) }
+function changeOf({ affected, subjectChange }: CompiledPolicy, { unknown, known }: PodChange): Change {
+  const recheck = recheckOf(affected)
+  return {
+    subjects: isNone(unknown) ? subjectChange : joinChanges(subjectChange, unknown),
+    known,
+    recheck: recheck === 'everything' ? recheck : [...recheck, ...unknown.added],
+  }
+}
+
+function isNone({ added, removed }: SubjectChange): boolean {
+  return added.length + removed.length === 0
 }
 
 /** The host's own traffic, and that of whole networks, is not told by a few addresses. */
@@ -725,6 +870,7 @@ function recheckOf({ isEverything, addresses, blocks, host }: Affected): Change[
   return isEverything || host || blocks.length > 0 ? 'everything' : addresses
 }
 
-function isNoChange({ subjects, recheck }: Change): boolean {
-  return recheck !== 'everything' && recheck.length === 0 && !subjects?.added.length && !subjects?.removed.length
+function isNoChange({ subjects, known, recheck }: Change): boolean {
+  if (recheck === 'everything' || recheck.length > 0) return false
+  return (!subjects || isNone(subjects)) && (!known || isNone(known))
 }

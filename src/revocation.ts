@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { plausibleHooks, sweepConnections } from './datapath/sweep.ts'
-import { sameAddress } from './engine/address.ts'
+import { addressSet } from './engine/address.ts'
 import type { Address, Engine, Packet } from './engine/index.ts'
 import { graceOver } from './native/grace.ts'
 import { openNetlink } from './native/netlink.ts'
@@ -88,7 +88,7 @@ export class Revocation {
     const { ruleset, engine, isLocalAddress, connectionMask, connectionShift } = this.#site
     const { change, addresses } = ruleset.rechecks
     if (addresses.length === 0) return
-    const isTouched = containsAddress(addresses)
+    const isTouched = addressSet(addresses)
     // A packet that was under way by the former rules may still stamp its connection.
     await graceOver()
     const isAllowed = (packet: Packet) =>
@@ -97,14 +97,4 @@ export class Revocation {
     await sweepConnections({ netlink: this.#netlink, stamp, isTouched, isAllowed })
     if (!this.#abort.signal.aborted) ruleset.endRecheck(change)
   }
-}
-
-function containsAddress(addresses: readonly Address[]): (address: Address) => boolean {
-  const byLastWord = new Map<number, Address[]>()
-  for (const address of addresses) {
-    const alike = byLastWord.get(address.w3)
-    if (alike) alike.push(address)
-    else byLastWord.set(address.w3, [address])
-  }
-  return (address) => byLastWord.get(address.w3)?.some((one) => sameAddress(one, address)) ?? false
 }

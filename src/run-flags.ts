@@ -3,7 +3,8 @@ import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMas
 import { formatDuration } from './duration.ts'
 import { clusterFlags } from './source-flags.ts'
 
-const { onFailure, denyWith, queue, remember, marks, metrics, control, stateDir, failsafe } = configDefaults
+const { onFailure, denyWith, unknownLocal, holdMs, queue, remember, marks, metrics, control, stateDir, failsafe } =
+  configDefaults
 /** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
 const shows = (text: string) => async () => text
 
@@ -54,6 +55,22 @@ export const runFlags = {
   'deny-with': Flags.option({ options: ['drop', 'reject'] as const })({
     defaultHelp: shows(denyWith),
     description: 'packets that policies deny: drop is silent, reject tells the sender',
+  }),
+  'unknown-local': Flags.option({ options: ['deny', 'allow'] as const })({
+    defaultHelp: shows(unknownLocal),
+    description:
+      'traffic of a pod that runs here and that no source has come to know in time: deny drops it, allow leaves it to the other end',
+  }),
+  hold: Flags.string({
+    defaultHelp: shows(formatDuration(holdMs)),
+    description: 'how long packets of such a pod wait for it to become known; 0s for not at all',
+    helpValue: 'TIME',
+  }),
+  'pod-cidr': Flags.string({
+    multiple: true,
+    multipleNonGreedy: true,
+    description: 'addresses of the pods that run here, where no Node object has them (podCIDRs); may be repeated',
+    helpValue: 'CIDR',
   }),
   'queue-first': Flags.integer({
     defaultHelp: shows(String(queue.first)),
@@ -123,6 +140,11 @@ export const runFlags = {
     defaultHelp: shows(failsafe.outbound.flatMap(formatFailsafe).join(' ')),
     description: 'what a protected host always reaches: udp/53, udp/53@10.0.0.53/32, or none; may be repeated',
     helpValue: 'PORT',
+  }),
+  'failsafe-api-server': Flags.boolean({
+    allowNo: true,
+    description:
+      'a protected host always reaches the API servers that are sources; by default where --failsafe-outbound is not set',
   }),
   evaluator: evaluatorFlag,
 }

@@ -62,6 +62,9 @@ nodeName: web-1.example
 mode: enforce
 onFailure: open
 denyWith: reject
+unknownLocal: allow
+hold: 2s
+podCIDRs: [10.244.1.7/24, "fd00:1::/64"]
 queue: {first: 200, count: 4, maxLength: 64}
 remember: {allowed: 2m, denied: 0s, size: 1000}
 marks: {packet: 0x0000ff00, conntrack: "0xF"}
@@ -71,6 +74,7 @@ stateDir: /srv/state
 failsafe:
   inbound: [{protocol: tcp, port: 2222, from: [10.1.2.3/8, "fd00::/8"]}]
   outbound: []
+  apiServer: true
 evaluators:
 - {module: quarantine.js}
 - {module: /srv/../opt/a@b.js, after: Baseline}
@@ -81,13 +85,20 @@ evaluators:
     nodeName: 'web-1.example',
     onFailure: 'open',
     denyWith: 'reject',
+    unknownLocal: 'allow',
+    holdMs: 2000,
+    podCIDRs: ['10.244.1.0/24', 'fd00:1::/64'],
     queue: { first: 200, count: 4, maxLength: 64 },
     remember: { allowedMs: 120_000, deniedMs: 0, size: 1000 },
     marks: { packet: 0xff00, conntrack: 0xf },
     metrics: { address: '[0:0::1]:80' },
     control: { socket: '/run/other.sock', group: 'wheel' },
     stateDir: '/srv/state',
-    failsafe: { inbound: [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8', 'fd00::/8'] }], outbound: [] },
+    failsafe: {
+      inbound: [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8', 'fd00::/8'] }],
+      outbound: [],
+      apiServer: true,
+    },
     evaluators: [{ module: join(dirname(config), 'quarantine.js') }, { module: '/opt/a@b.js', after: 'Baseline' }],
   }
   const read = await loadConfig({ config }, NO_FILE)
@@ -208,8 +219,15 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
     'queue:\n  first: 65534\n  count: 3',
     '3: queue.count: 3 queues from 65534 on are too many: the last number there is is 65535',
   ],
-  ['unknownLocal', 'unknownLocal: deny', '1: unknownLocal: not supported by this version'],
-  ['hold', 'hold: 500ms', '1: hold: not supported by this version; leave it out'],
+  ['no verdict', 'unknownLocal: drop', '1: unknownLocal: "drop" is none of deny, allow'],
+  ['no time', 'hold: 500', '1: hold: expected a string, found 500'],
+  ['too long a time', 'hold: 11s', '1: hold: "11s" is above 10s'],
+  ['no block', 'podCIDRs: [10.0.0.0]', '1: podCIDRs[0]: "10.0.0.0" is no CIDR block'],
+  [
+    'neither yes nor no',
+    'failsafe: {apiServer: perhaps}',
+    '1: failsafe.apiServer: expected true or false, found "perhaps"',
+  ],
   ['a time without a unit', 'remember: {allowed: 30}', '1: remember.allowed: expected a string, found 30'],
   ['a time that is none', 'remember: {denied: soon}', '1: remember.denied: "soon" is no time; write for example 500ms'],
   ['nothing to remember in', 'remember: {size: 0}', '1: remember.size: 0 is outside 1-16777216'],
@@ -295,12 +313,12 @@ t.test('what a file cannot say, by file, line and key', async (t) => {
 })
 
 t.test('all problems at once, in the order of lines', async (t) => {
-  const config = await written(t, 'hold: 1s\nqueue:\n  first: -1\n  maxLength: x\n  y: 1\n\n\n\n\nnodeName: []\n')
+  const config = await written(t, 'log: {}\nqueue:\n  first: -1\n  maxLength: x\n  y: 1\n\n\n\n\nnodeName: []\n')
   const { message } = await refusal(loadConfig({ config }, NO_FILE))
   t.same(
     message.split('\n').map((line) => line.slice(config.length + 1).split(': ', 2)),
     [
-      ['1', 'hold'],
+      ['1', 'log'],
       ['3', 'queue.first'],
       ['4', 'queue.maxLength'],
       ['5', 'queue.y'],
@@ -321,6 +339,9 @@ t.test('flags win over the file', async (t) => {
     'node-name': 'n1',
     'on-failure': 'open',
     'deny-with': 'reject',
+    'unknown-local': 'allow',
+    hold: '0s',
+    'pod-cidr': ['10.1.0.0/16', 'fd00::/64'],
     'queue-first': 7,
     'queue-count': 8,
     'remember-allowed': '1h',
@@ -334,6 +355,7 @@ t.test('flags win over the file', async (t) => {
     'state-dir': '../s',
     'failsafe-inbound': ['tcp/22', 'tcp/23@10.0.0.1/8', 'udp/1@fd00::/8'],
     'failsafe-outbound': ['none'],
+    'failsafe-api-server': true,
     evaluator: ['d.js@after:Admin', '/e@x/f.js', 'g.js@before:Baseline'],
   }
   t.same(await loadConfig(flags, NO_FILE), {
@@ -341,6 +363,9 @@ t.test('flags win over the file', async (t) => {
     nodeName: 'n1',
     onFailure: 'open',
     denyWith: 'reject',
+    unknownLocal: 'allow',
+    holdMs: 0,
+    podCIDRs: ['10.1.0.0/16', 'fd00::/64'],
     queue: { first: 7, count: 8, maxLength: 6 },
     remember: { allowedMs: 3_600_000, deniedMs: 0, size: 9 },
     marks: { packet: 0x7f00, conntrack: 15 },
@@ -354,6 +379,7 @@ t.test('flags win over the file', async (t) => {
         { protocol: 'udp', port: 1, from: ['fd00::/8'] },
       ],
       outbound: [],
+      apiServer: true,
     },
     evaluators: [
       { module: join(tmpdir(), 'd.js'), after: 'Admin' },
@@ -479,7 +505,7 @@ t.test('files and folders of other users', { skip: !isRoot && 'needs root: gives
 })
 
 t.test('where the running firewall answers', async (t) => {
-  const config = await written(t, 'control: {socket: /run/a.sock}\nhold: 1s')
+  const config = await written(t, 'control: {socket: /run/a.sock}\nlog: {}')
   t.equal(await findControlSocket({}, NO_FILE), '/run/knp/control.sock')
   t.equal(await findControlSocket({ config }, NO_FILE), '/run/a.sock', 'although another key is refused')
   t.equal(await findControlSocket({ config, 'control-socket': '/run/b.sock' }, NO_FILE), '/run/b.sock')
@@ -489,7 +515,7 @@ t.test('where the running firewall answers', async (t) => {
 })
 
 t.test('the evaluators of commands that only ask', async (t) => {
-  const config = await written(t, 'evaluators: [{module: a.js, after: Admin}]\nhold: 1s')
+  const config = await written(t, 'evaluators: [{module: a.js, after: Admin}]\nlog: {}')
   const directory = process.cwd()
   process.chdir(tmpdir())
   t.teardown(() => process.chdir(directory))

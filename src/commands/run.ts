@@ -2,7 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Flags } from '@oclif/core'
 import { KnpCommand } from '../command.ts'
-import { failsafeOf, loadConfig, marksOf, requireSources } from '../config.ts'
+import { failsafeOf, loadConfig, marksOf, requireSources, unknownPodsOf } from '../config.ts'
 import { Monitoring } from '../control/monitoring.ts'
 import { type ControlMethods, ControlServer, type ControlStreams, findGroup } from '../control/socket.ts'
 import { requireHost } from '../doctor.ts'
@@ -103,6 +103,8 @@ export default class Run extends KnpCommand {
       keptSockets: queues.take(queueNumbers(queue)),
       marks: marksOf(config),
       failsafe: failsafeOf(config),
+      reachesApiServers: config.failsafe.apiServer,
+      unknownPods: unknownPodsOf(config),
       stateDir: config.stateDir,
       evaluators: config.evaluators,
       observe: (event) => this.observe(event),

@@ -1,11 +1,24 @@
-import { type Engine, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, PacketDecoder, packetProblems } from '../engine/index.ts'
-import { TCP } from '../engine/packet.ts'
+import { sameAddress } from '../engine/address.ts'
+import {
+  type Address,
+  type Engine,
+  HOOK_FORWARD,
+  HOOK_INPUT,
+  HOOK_OUTPUT,
+  PacketDecoder,
+  packetProblems,
+} from '../engine/index.ts'
+import { isNeverJudged, TCP } from '../engine/packet.ts'
 import type { DecisionTally } from './decision-tally.ts'
 import { type FlowWriter, flowOrigins, packetForms } from './flow-ring.ts'
+import { type LocalPods, noLocalPods } from './local-pods.ts'
 import { type MarkLayout, NO_STAMP, PICKED_UP } from './marks.ts'
 
-/** What a packet was found to be; written to the counters. */
-export const outcomes = { ALLOWED: 0, DENIED: 1, UNREADABLE: 2, FAILED: 3 } as const
+/** What a packet was found to be; written to the counters. HELD: it is not decided yet. */
+export const outcomes = { ALLOWED: 0, DENIED: 1, UNREADABLE: 2, FAILED: 3, HELD: 4 } as const
+
+/** What becomes of the traffic of a local pod that no source has come to know in time. */
+export type UnknownLocal = 'deny' | 'allow'
 
 const SYN = 2
 const CONNECTION_FLAGS = 0x17 // ACK, RST, SYN, FIN
@@ -21,22 +34,40 @@ export class PacketJudge {
   /** The last packet as it was decided: as if it went from client to server. */
   readonly packet = new PacketDecoder()
   readonly #marks: MarkLayout
+  readonly #unknownLocal: UnknownLocal
   #engine: Engine
   #generation: number
   #stamp: number
   #tally: DecisionTally | undefined
   /** Of the last packet: whether it was the engine that decided. */
   #isDecided = false
+  #pods: LocalPods
+  /** Whether what nobody can decide is decided now, as `unknownLocal` says. */
+  #isLast = false
+  /** Of the last packet: an end of it is unknown. What is decided of it must not be remembered. */
+  #isOfUnknown = false
+  /** Of the last packet: it cannot be decided before that end is known. */
+  #mustWait = false
+  #hasUnknownSource = false
 
   /**
    * @param generation the number of the engine's generation
    * @param stamp its stamp
+   * @param unknownLocal for `judgeLast`
    */
-  constructor(engine: Engine, generation: number, stamp: number, marks: MarkLayout) {
+  constructor(
+    engine: Engine,
+    generation: number,
+    stamp: number,
+    marks: MarkLayout,
+    { pods = noLocalPods, unknownLocal = 'deny' }: { pods?: LocalPods; unknownLocal?: UnknownLocal } = {},
+  ) {
     this.#engine = engine
     this.#generation = generation
     this.#stamp = stamp
     this.#marks = marks
+    this.#pods = pods
+    this.#unknownLocal = unknownLocal
   }
 
   /** From the next packet on, decides by another generation. */
@@ -49,6 +80,21 @@ export class PacketJudge {
   /** From the next packet on, decisions are counted there. It must be of the engine's generation. */
   setTally(tally: DecisionTally): void {
     this.#tally = tally
+  }
+
+  /** From the next packet on, these are the pods of this machine, known or not. */
+  setLocalPods(pods: LocalPods): void {
+    this.#pods = pods
+  }
+
+  /** Of a packet that was HELD: whether it is its source that nobody knows; its destination otherwise. */
+  get hasUnknownSource(): boolean {
+    return this.#hasUnknownSource
+  }
+
+  /** Of a packet that was HELD: the address that nobody knows. Overwritten by the next one. */
+  get unknownAddress(): Address {
+    return this.#hasUnknownSource ? this.packet.source : this.packet.destination
   }
 
   /** Writes down how the last packet was decided. */
@@ -71,7 +117,7 @@ export class PacketJudge {
     this.form = packetForms.FIRST
     this.hook = hook
     if (this.packet.decode(bytes, start, captured, length, family) !== packetProblems.NONE) return
-    this.#decide(hook)
+    this.#decide(hook, 0)
     this.#count(!isDenied)
   }
 
@@ -81,11 +127,24 @@ export class PacketJudge {
   }
 
   /**
+   * What `judge` answers, but that nothing is HELD: what depends on an end that nobody knows is allowed or denied as
+   * `unknownLocal` says. Allowed means that the other end's policies decide, for which such an address is one outside.
+   */
+  judgeLast(...packet: Parameters<PacketJudge['judge']>): number {
+    this.#isLast = true
+    try {
+      return this.judge(...packet)
+    } finally {
+      this.#isLast = false
+    }
+  }
+
+  /**
    * @param bytes holds the packet from `start`, `captured` bytes of `length`
    * @param family 4 or 6, as the kernel says
    * @param at netfilter hook number
    * @param mark the packet's mark, with the question
-   * @returns the mark to answer with
+   * @returns the mark to answer with; none where the outcome is HELD
    */
   judge(
     bytes: Uint8Array,
@@ -101,6 +160,8 @@ export class PacketJudge {
     const isForwarded = (mark & marks.forwarded) !== 0
     // At output it would be taken for the node's own.
     const hook = isForwarded ? HOOK_FORWARD : at
+    this.#isOfUnknown = false
+    this.#mustWait = false
     const isReply = (mark & marks.reply) !== 0
     this.outcome = outcomes.UNREADABLE
     this.form = isReply ? packetForms.REPLY : packetForms.FIRST
@@ -113,7 +174,8 @@ export class PacketJudge {
       if (!isReply) decoder.reverse()
       // What this machine itself reports may be about what it forwards, or about what it is sent.
       const isAllowed =
-        this.#decide(isReply ? mirrored(hook) : hook) || (hook === HOOK_OUTPUT && this.#decide(HOOK_FORWARD))
+        this.#decide(isReply ? mirrored(hook) : hook, mark) ||
+        (hook === HOOK_OUTPUT && this.#decide(HOOK_FORWARD, mark))
       return isAllowed ? this.#allow(mark, NO_STAMP) : this.#deny(mark)
     }
     // IPVS hides connections from conntrack, unless net.ipv4.vs.conntrack is 1; what it sends on is the client's all the same.
@@ -122,35 +184,64 @@ export class PacketJudge {
       return this.#judgeEither(isReply, hook, mark)
     }
     if (isReply) decoder.reverse()
-    return this.#decide(isReply ? mirrored(hook) : hook) ? this.#allow(mark, this.#stamp) : this.#deny(mark)
+    return this.#decide(isReply ? mirrored(hook) : hook, mark) ? this.#allow(mark, this.#stamp) : this.#deny(mark)
   }
 
   #judgeEither(isReply: boolean, hook: number, mark: number): number {
     const decoder = this.packet
     // Only a bare SYN says who begins.
     const isBeginning = decoder.protocol === TCP && (decoder.tcpFlags & CONNECTION_FLAGS) === SYN
-    if (this.#decide(hook)) return this.#allow(mark, isReply ? PICKED_UP : this.#stamp)
+    if (this.#decide(hook, mark)) return this.#allow(mark, isReply ? PICKED_UP : this.#stamp)
     if (isBeginning) return this.#deny(mark)
     decoder.reverse()
-    return this.#decide(mirrored(hook)) ? this.#allow(mark, PICKED_UP) : this.#deny(mark)
+    return this.#decide(mirrored(hook), mark) ? this.#allow(mark, PICKED_UP) : this.#deny(mark)
   }
 
-  #decide(hook: number): boolean {
-    this.#isDecided = true
+  #decide(hook: number, mark: number): boolean {
+    const decoder = this.packet
     this.hook = hook
-    return this.#engine.decide(this.packet, hook) === 'accept'
+    this.#isDecided = false
+    const isFromPod = hook !== HOOK_OUTPUT && this.isUnknown(decoder.source)
+    const isToPod = hook !== HOOK_INPUT && this.isUnknown(decoder.destination)
+    if (isFromPod || isToPod) {
+      this.#isOfUnknown = true
+      // As it will be when the pod is known: no policy is asked about what this machine sends to its own pods.
+      const isExempt =
+        hook === HOOK_OUTPUT || isNeverJudged(decoder) || sameAddress(decoder.source, decoder.destination)
+      if (isExempt) return true
+      // What was allowed when the pod was still known ends when a policy says so, not because its object is gone.
+      const isDecidedSo = (mark & this.#marks.stamped) !== 0 || (this.#isLast && this.#unknownLocal === 'allow')
+      if (!isDecidedSo) {
+        this.#mustWait = true
+        this.#hasUnknownSource = isFromPod
+        return false
+      }
+    }
+    this.#isDecided = true
+    return this.#engine.decide(decoder, hook) === 'accept'
+  }
+
+  /** Whether an address is that of a pod of this machine, and nobody's. */
+  isUnknown(address: Address): boolean {
+    return !this.#pods.isEmpty && this.#pods.has(address) && !this.#engine.knows(address)
   }
 
   #allow(mark: number, stamp: number): number {
     this.outcome = outcomes.ALLOWED
     this.#count(true)
-    return (mark & ~this.#marks.packetMask) | this.#marks.allowed | (stamp << this.#marks.stampShift)
+    const answer = (mark & ~this.#marks.packetMask) | this.#marks.allowed
+    return this.#isOfUnknown ? answer : answer | (stamp << this.#marks.stampShift)
   }
 
   #deny(mark: number): number {
+    if (this.#mustWait && !this.#isLast) {
+      this.outcome = outcomes.HELD
+      return 0
+    }
     this.outcome = outcomes.DENIED
     this.#count(false)
-    return this.denial(mark) | (this.#stamp << this.#marks.stampShift)
+    if (this.#mustWait) return (mark & ~this.#marks.packetMask) | this.#marks.dropped
+    return this.#isOfUnknown ? this.denial(mark) : this.denial(mark) | (this.#stamp << this.#marks.stampShift)
   }
 
   /** Of several decisions about a packet the last one is what it got. */

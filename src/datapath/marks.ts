@@ -2,7 +2,8 @@
  * The bits of packet and connection marks that knp uses, as masks for nft and for the packet thread.
  *
  * A question (kernel to userspace) is QUEUED with how the packet lies in its connection; an answer (userspace to kernel)
- * is ALLOWED or DENIED with the stamp of the generation that decided: the kernel learns from that of the one in force.
+ * is ALLOWED or DENIED with the stamp of the generation that decided: the kernel learns from that of the one in force. Both
+ * bits together, DROPPED, say that nobody could decide.
  * Connections carry a stamp of their own: all valid ones the same, until everything has to be judged again. Everything outside
  * the masks is others', and kept.
  */
@@ -18,8 +19,12 @@ export interface MarkLayout {
   readonly related: number
   /** The packet passes output and comes from elsewhere: IPVS sends it on, from a client to a server. */
   readonly forwarded: number
+  /** In a question: the connection carries the valid stamp, and is being rechecked. The bit of ALLOWED, which is an answer's. */
+  readonly stamped: number
   readonly allowed: number
   readonly denied: number
+  /** Denied without a word, whatever `denyWith` says: who tries again is to be heard. */
+  readonly dropped: number
   /** The bits of an answer that hold its stamp. */
   readonly stampMask: number
   /** How far a stamp is shifted in packet marks. */
@@ -63,8 +68,10 @@ export function layoutMarks(packetMask: number, connectionMask: number): MarkLay
     either: bit(2),
     related: bit(4),
     forwarded: bit(8),
+    stamped: bit(0x10),
     allowed: bit(0x10),
     denied: bit(0x20),
+    dropped: bit(0x30),
     stampMask: bit(0x0f),
     stampShift: packet,
     connectionMask: (0x0f << connection) >>> 0,

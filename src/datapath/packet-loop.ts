@@ -9,6 +9,7 @@ import {
   type PacketQueue,
 } from '../native/queue.ts'
 import type { FlowWriter } from './flow-ring.ts'
+import { HeldPackets, type HoldLimits } from './held-packets.ts'
 import { outcomes, type PacketJudge } from './judge.ts'
 import type { PacketTimes } from './packet-times.ts'
 
@@ -23,6 +24,11 @@ export const counterNames = [
   'overflows',
   'answerErrors',
   'rounds',
+  /** Packets that had to wait for an end to become known; those that still do; and what became of those that waited in vain. */
+  'held',
+  'holding',
+  'unknownAllowed',
+  'unknownDenied',
 ] as const
 
 export type Counters = Float64Array<SharedArrayBuffer>
@@ -38,10 +44,41 @@ const BATCHES = 5
 const OVERFLOWS = 6
 const ANSWER_ERRORS = 7
 const ROUNDS = 8
+const HELD = 9
+const HOLDING = 10
+const UNKNOWN_ALLOWED = 11
+const UNKNOWN_DENIED = 12
+
+/**
+ * Where packets are held whose ends nobody knows yet. They are counted as queued once, and counted and written down as what
+ * they are in the end.
+ */
+export function holdPackets(
+  queue: PacketQueue,
+  judge: PacketJudge,
+  limits: HoldLimits,
+  { counters, flows }: { readonly counters: Counters; readonly flows: FlowWriter },
+): HeldPackets {
+  return new HeldPackets(queue, judge, limits, {
+    begin: () => flows.begin(Date.now()),
+    settled(outcome, isLast) {
+      counters[FIRST_OUTCOME + outcome]!++
+      if (isLast) countUnknown(counters, outcome)
+      judge.record(flows, outcome)
+    },
+    end: () => flows.publish(),
+  })
+}
+
+/** Notes how many packets are held. */
+export function noteHeld(held: HeldPackets, counters: Counters): void {
+  counters[HOLDING] = held.size
+}
 
 /**
  * Receives one batch and answers every packet of it once, whatever happens while judging: what cannot be judged is
- * denied. Answers how many packets there were. Counts a round also where there were none: the thread is at work.
+ * denied. What nobody can decide yet is held, or judged a last time where that is not possible. Answers how many packets
+ * there were. Counts a round also where there were none: the thread is at work.
  */
 export function judgeBatch(
   queue: PacketQueue,
@@ -49,31 +86,29 @@ export function judgeBatch(
   counters: Counters,
   flows: FlowWriter,
   timeoutMs: number,
-  times?: PacketTimes,
+  { times, held }: { readonly times?: PacketTimes; readonly held?: HeldPackets } = {},
 ): number {
   const count = queue.receive(timeoutMs)
   counters[ROUNDS]!++
   if (count === 0) return 0
   times?.received(count)
-  const { packets, bytes, marks } = queue
+  const { marks } = queue
   flows.begin(Date.now())
   for (let i = 0; i < count; i++) {
-    const row = i * PACKET_FIELDS
-    const mark = packets[row + FIELD_MARK]!
     let outcome: number = outcomes.FAILED
     try {
-      marks[i] = judge.judge(
-        bytes,
-        packets[row + FIELD_OFFSET]!,
-        packets[row + FIELD_LENGTH]!,
-        packets[row + FIELD_ORIGINAL_LENGTH]!,
-        packets[row + FIELD_FAMILY]!,
-        packets[row + FIELD_HOOK]!,
-        mark,
-      )
+      marks[i] = judgeRow(queue, judge, i, false)
+      if (judge.outcome === outcomes.HELD) {
+        if (held?.take(i, performance.now())) {
+          counters[HELD]!++
+          continue
+        }
+        marks[i] = judgeRow(queue, judge, i, true)
+        countUnknown(counters, judge.outcome)
+      }
       outcome = judge.outcome
     } catch {
-      marks[i] = judge.denial(mark)
+      marks[i] = judge.denial(queue.packets[i * PACKET_FIELDS + FIELD_MARK]!)
     }
     counters[FIRST_OUTCOME + outcome]!++
     judge.record(flows, outcome)
@@ -84,6 +119,23 @@ export function judgeBatch(
   counters[QUEUED]! += count
   counters[BATCHES]!++
   return count
+}
+
+function judgeRow({ packets, bytes }: PacketQueue, judge: PacketJudge, i: number, isLast: boolean): number {
+  const row = i * PACKET_FIELDS
+  const offset = packets[row + FIELD_OFFSET]!
+  const captured = packets[row + FIELD_LENGTH]!
+  const length = packets[row + FIELD_ORIGINAL_LENGTH]!
+  const family = packets[row + FIELD_FAMILY]!
+  const hook = packets[row + FIELD_HOOK]!
+  const mark = packets[row + FIELD_MARK]!
+  return isLast
+    ? judge.judgeLast(bytes, offset, captured, length, family, hook, mark)
+    : judge.judge(bytes, offset, captured, length, family, hook, mark)
+}
+
+function countUnknown(counters: Counters, outcome: number): void {
+  counters[outcome === outcomes.ALLOWED ? UNKNOWN_ALLOWED : UNKNOWN_DENIED]!++
 }
 
 /** Takes over what the queue itself counts. */

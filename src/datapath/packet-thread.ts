@@ -6,10 +6,11 @@ import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
 import { openQueue, type QueueOptions } from '../native/queue.ts'
 import { DecisionTally, type TallyWords } from './decision-tally.ts'
 import { type FlowRing, FlowWriter } from './flow-ring.ts'
-import { PacketJudge } from './judge.ts'
+import { PacketJudge, type UnknownLocal } from './judge.ts'
+import { localPods, noPodPlaces, type PodPlaces } from './local-pods.ts'
 import { noteBatch } from './log-loop.ts'
 import type { MarkLayout } from './marks.ts'
-import { type Counters, judgeBatch, noteQueueCounters } from './packet-loop.ts'
+import { type Counters, holdPackets, judgeBatch, noteHeld, noteQueueCounters } from './packet-loop.ts'
 import { PacketTimes, type TimeWords } from './packet-times.ts'
 
 /** What the packet thread starts with. */
@@ -25,6 +26,10 @@ export interface PacketThreadData {
   readonly flows: FlowRing
   readonly generation: Generation
   readonly stamp: number
+  /** Which addresses are those of pods here. */
+  readonly pods?: PodPlaces
+  /** How long a packet waits for such an address to become known, and what becomes of it then. */
+  readonly hold?: { readonly holdMs: number; readonly unknownLocal: UnknownLocal }
   /** Of third parties; the thread loads them for itself. */
   readonly evaluators: readonly EvaluatorModule[]
 }
@@ -37,6 +42,8 @@ export type ToPacketThread =
       readonly stamp: number
       /** Left out where decisions are counted as before. */
       readonly tally?: TallyWords
+      /** Left out where they are the same as before. */
+      readonly pods?: PodPlaces | undefined
     }
   | { readonly type: 'stop' }
 
@@ -56,10 +63,22 @@ const RECEIVE_TIMEOUT_MS = 1000
 /** Under load the queue's own counters are read once in so many batches: reading them allocates. */
 const NOTE_INTERVAL = 256
 
+/**
+ * Of a queue's length so much at most is held, in each direction: with many more the kernel would search long for each packet
+ * that is answered, and the others need room.
+ */
+const HELD_PART = 1 / 16
+const MAX_HELD = 256
+/** A pod that starts sends a few packets before it is known: a name is looked up, a server is reached. */
+const MAX_HELD_PER_ADDRESS = 32
+
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKind[]): void {
-  const { marks, generation, stamp, tally } = data
-  const judge = new PacketJudge(attachEngine(generation, kinds), generation.number, stamp, marks)
+  const { marks, generation, stamp, tally, pods = noPodPlaces, hold } = data
+  const judge = new PacketJudge(attachEngine(generation, kinds), generation.number, stamp, marks, {
+    pods: localPods(pods),
+    unknownLocal: hold?.unknownLocal ?? 'deny',
+  })
   judge.setTally(new DecisionTally(tally, generation.policyCounts))
   const work = data.log ? workOfLog(data.log, data, judge) : workOfQueue(data, judge)
   try {
@@ -70,9 +89,11 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
-        const { generation, stamp, tally } = message
+        const { generation, stamp, tally, pods } = message
         judge.swap(attachEngine(generation, kinds), generation.number, stamp)
         if (tally) judge.setTally(new DecisionTally(tally, generation.policyCounts))
+        if (pods) judge.setLocalPods(localPods(pods))
+        work.judgeAgain()
         // All answers of the former generation are sent: the kernel has acted on them already.
         port.postMessage({ type: 'swapped', generation: generation.number } satisfies FromPacketThread)
       }
@@ -88,23 +109,35 @@ interface Work {
   readonly socketFd: number
   /** Waits for packets, or for a wake. */
   takeBatch(): void
+  /** Others may be known now. */
+  judgeAgain(): void
   close(): void
 }
 
 function workOfQueue(
-  { queue: options, counters, flows: ring, times: words }: PacketThreadData,
+  { queue: options, counters, flows: ring, times: words, hold }: PacketThreadData,
   judge: PacketJudge,
 ): Work {
   const queue = openQueue(options)
   const flows = new FlowWriter(ring)
   const times = new PacketTimes(words, options.capacity, () => performance.now())
+  const { holdMs, unknownLocal } = hold ?? { holdMs: 0, unknownLocal: 'deny' }
+  const capacity = Math.min(MAX_HELD, Math.ceil(options.maxLength * HELD_PART))
+  const limits = { holdMs, capacity, perAddress: MAX_HELD_PER_ADDRESS, isOnce: unknownLocal === 'allow' }
+  const held = holdPackets(queue, judge, limits, { counters, flows })
   let batch = 0
   return {
     wakeFd: queue.wakeFd,
     socketFd: queue.socketFd,
     takeBatch() {
-      const count = judgeBatch(queue, judge, counters, flows, RECEIVE_TIMEOUT_MS, times)
+      const count = judgeBatch(queue, judge, counters, flows, pauseMs(held), { times, held })
+      held.expire(performance.now())
+      noteHeld(held, counters)
       if (count === 0 || batch++ % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
+    },
+    judgeAgain() {
+      held.judgeAgain()
+      noteHeld(held, counters)
     },
     close: () => queue.close(),
   }
@@ -117,8 +150,15 @@ function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketT
     wakeFd: log.wakeFd,
     socketFd: -1,
     takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS),
+    judgeAgain() {},
     close: () => log.close(),
   }
+}
+
+/** Until something is to be done without a packet or a message. */
+function pauseMs({ deadlineMs }: { readonly deadlineMs: number | undefined }): number {
+  if (deadlineMs === undefined) return RECEIVE_TIMEOUT_MS
+  return Math.min(RECEIVE_TIMEOUT_MS, Math.max(0, Math.ceil(deadlineMs - performance.now())))
 }
 
 const port = parentPort!

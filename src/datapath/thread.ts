@@ -4,6 +4,7 @@ import { KnpError } from '../errors.ts'
 import { wakeQueue } from '../native/queue.ts'
 import { createTally, type TallyWords } from './decision-tally.ts'
 import { createFlowRing, type FlowRing } from './flow-ring.ts'
+import type { PodPlaces } from './local-pods.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
 import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
 import { createTimes, type TimeWords } from './packet-times.ts'
@@ -103,14 +104,18 @@ export class PacketThread {
     })
   }
 
-  /** Resolves when the thread decides by this generation, and all that it decided before has taken effect. */
-  async swap(generation: Generation, stamp: number): Promise<void> {
+  /**
+   * Resolves when the thread decides by this generation, and all that it decided before has taken effect. A generation may be
+   * given again, with other pods.
+   * @param pods left out where they are the same as before
+   */
+  async swap(generation: Generation, stamp: number, pods?: PodPlaces): Promise<void> {
     if (this.#end) throw this.#end.error
     const former = this.#tally
     const tally = former.policyCounts === generation.policyCounts ? former : tallyFor(generation)
     await new Promise<void>((resolve, reject) => {
       this.#swaps.set(generation.number, { resolve, reject })
-      this.#send({ type: 'swap', generation, stamp, ...(tally !== former && { tally: tally.words }) })
+      this.#send({ type: 'swap', generation, stamp, pods, ...(tally !== former && { tally: tally.words }) })
     })
     this.#swaps.delete(generation.number)
     if (tally === former) return

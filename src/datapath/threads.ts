@@ -3,6 +3,7 @@ import type { QueueOptions } from '../native/queue.ts'
 import type { TallyWords } from './decision-tally.ts'
 import type { FlowRing } from './flow-ring.ts'
 import { type HistogramReading, packetBounds, readHistograms } from './histogram.ts'
+import type { PodPlaces } from './local-pods.ts'
 import { counterNames, readCounters } from './packet-loop.ts'
 import type { PacketThreadData } from './packet-thread.ts'
 import { StallWatch } from './stall-watch.ts'
@@ -82,10 +83,11 @@ export class PacketThreads {
   /**
    * Resolves when all decide by this generation, and all that any of them decided before has taken effect. Throws what a
    * thread has failed with; also then no thread reads a former generation any more, so the next one can be begun.
+   * @param pods left out where they are the same as before
    */
-  async swap(generation: Generation, stamp: number): Promise<void> {
+  async swap(generation: Generation, stamp: number, pods?: PodPlaces): Promise<void> {
     const swaps = await Promise.allSettled([
-      ...this.#threads.map((thread) => thread.swap(generation, stamp)),
+      ...this.#threads.map((thread) => thread.swap(generation, stamp, pods)),
       this.#log.swap(generation, stamp),
     ])
     const failed = swaps.find((swap) => swap.status === 'rejected')

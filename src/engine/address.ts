@@ -32,6 +32,21 @@ export function sameAddresses(a: readonly Address[], b: readonly Address[]): boo
   return a.length === b.length && a.every((address, i) => sameAddress(address, b[i]!))
 }
 
+/** Whether an address is one of these; asking allocates nothing. */
+export function addressSet(addresses: Iterable<Address>): (address: Address) => boolean {
+  const byLastWord = new Map<number, Address[]>()
+  for (const address of addresses) {
+    const alike = byLastWord.get(address.w3)
+    if (alike) alike.push(address)
+    else byLastWord.set(address.w3, [address])
+  }
+  return (address) => {
+    const alike = byLastWord.get(address.w3)
+    if (alike) for (let i = 0; i < alike.length; i++) if (sameAddress(alike[i]!, address)) return true
+    return false
+  }
+}
+
 /** Parses an IPv4 or IPv6 address; `undefined` where it is neither. Zones and leading zeros in IPv4 are refused, as by Go's net.ParseIP. */
 export function parseAddress(text: string): Address | undefined {
   return text.includes(':') ? parseIPv6(text) : mapped(parseIPv4(text))

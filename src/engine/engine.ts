@@ -1,3 +1,4 @@
+import type { Address } from './address.ts'
 import { OUTSIDE } from './address-map.ts'
 import { NO_POLICY, type PolicyEvaluator, type Trace } from './evaluator.ts'
 import { ANY_HOOK, type Flow, HOOK_FORWARD, HOOK_INPUT, HOOK_OUTPUT, MutableFlow } from './flow.ts'
@@ -38,6 +39,8 @@ export interface Engine {
   readonly decided: Decided
   /** Decides a packet in its connection's original direction. @param hook netfilter hook number, or ANY_HOOK */
   decide(packet: Packet, hook: number): 'accept' | 'deny'
+  /** Whether somebody has this address: a workload, a node, or who is behind this machine's HostEndpoint. */
+  knows(address: Address): boolean
   /**
    * Who the ends are; with ANY_HOOK nodes are told by their addresses. The answer is overwritten by the next call.
    * @param source index of the workload that is meant, OUTSIDE for none; who owns the address where it is left out
@@ -155,7 +158,13 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     return verdict
   }
 
-  return { evaluators, decided, identify, decideFlow, decide: (packet, hook) => decideFlow(identify(packet, hook)) }
+  function knows(address: Address): boolean {
+    if (workloadOf(tables, address) !== OUTSIDE || nodeOf(tables, address) !== NO_NODE) return true
+    return tables.localHost !== OUTSIDE && forwardingHost(tables, address, tables.localHost) !== OUTSIDE
+  }
+
+  const decide: Engine['decide'] = (packet, hook) => decideFlow(identify(packet, hook))
+  return { evaluators, decided, identify, decideFlow, knows, decide }
 }
 
 /** Traffic that is accepted before any policy is asked. */

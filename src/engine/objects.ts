@@ -64,6 +64,8 @@ export interface Node {
   readonly name: string
   readonly labels: Labels
   readonly addresses: readonly Address[]
+  /** Of its pods, as far as they are known (`spec.podCIDRs`); absent where they are not. */
+  readonly podBlocks?: readonly Block[]
 }
 
 /** The label that every namespace carries, with its name (Kubernetes: "automatic labelling"). */

@@ -6,7 +6,7 @@ import type { Policy } from './policy.ts'
 export type PolicyObject = Workload | Namespace | Node | NetworkSet | DomainName | Policy
 
 /** What tells objects of one picture apart: kind, namespace and name. */
-export function objectKey({ ref }: PolicyObject): string {
+export function objectKey({ ref }: Pick<PolicyObject, 'ref'>): string {
   return `${ref.kind} ${ref.namespace ?? ''}/${ref.name}`
 }
 

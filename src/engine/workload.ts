@@ -104,7 +104,8 @@ export function readNode(object: ObjectReader): Node {
     const type = field('type').string()
     if (type === 'InternalIP' || type === 'ExternalIP') addresses.push(readAddress(field('address')))
   }
-  return { type: 'Node', ref, name: ref.name, labels, addresses }
+  const podBlocks = readPodBlocks(top('spec').fields())
+  return { type: 'Node', ref, name: ref.name, labels, addresses, ...(podBlocks.length > 0 && { podBlocks }) }
 }
 
 /** An IP address; throws InvalidObject. */
@@ -121,6 +122,14 @@ function readHostPort(item: ObjectReader): NamedPort {
   const field = item.fields(['name', 'port', 'protocol'])
   const protocol = field('protocol').isPresent ? field('protocol').oneOf(['TCP', 'UDP', 'SCTP']) : 'TCP'
   return { name: field('name').string(), protocol: protocolNumbers[protocol], port: field('port').integer(1, 65535) }
+}
+
+/** One for each family; older objects have one at all. */
+function readPodBlocks(spec: (name: string) => ObjectReader): Block[] {
+  const listed = spec('podCIDRs').items().map(readBlock)
+  if (listed.length > 0) return listed
+  const single = spec('podCIDR')
+  return single.isPresent && single.value !== '' ? [readBlock(single)] : []
 }
 
 function readPodAddresses(status: (name: string) => ObjectReader): Address[] {

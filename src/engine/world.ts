@@ -49,6 +49,11 @@ export class World {
     return this.#nodeMentions.has(name)
   }
 
+  /** In which the pods of a node have their addresses, as far as its object says so. */
+  podBlocksOf(node: string): readonly Block[] {
+    return this.#objects.Node.get(objectKey({ ref: { kind: 'Node', name: node } }))?.podBlocks ?? []
+  }
+
   labelsOf(namespace: string): Labels {
     return (this.#namespaces.get(namespace) ?? impliedNamespace(namespace)).labels
   }

@@ -2,6 +2,7 @@ import { constants } from 'node:os'
 import {
   FIELD_FAMILY,
   FIELD_HOOK,
+  FIELD_ID,
   FIELD_IN_INTERFACE,
   FIELD_LENGTH,
   FIELD_MARK,
@@ -49,15 +50,19 @@ export class FakeQueue implements PacketQueue {
   readonly packets: Int32Array
   readonly bytes: Uint8Array
   readonly marks: Int32Array
+  readonly held: Uint8Array
   /** No descriptor. */
   readonly wakeFd = -1
-  /** In the order of receipt. */
+  /** In the order in which they were given. */
   readonly answers: FakeAnswer[] = []
   readonly #copyBytes: number
   readonly #maxLength: number
   readonly #waiting: FakePacket[] = []
   #received: FakePacket[] = []
+  readonly #held = new Map<number, FakePacket>()
+  #lastId = 0
   #passed = 0
+  #answerErrors = 0
   #closed = false
 
   constructor(options: FakeQueueOptions) {
@@ -67,6 +72,7 @@ export class FakeQueue implements PacketQueue {
     this.packets = new Int32Array(options.capacity * PACKET_FIELDS)
     this.bytes = new Uint8Array(options.capacity * options.copyBytes)
     this.marks = new Int32Array(options.capacity)
+    this.held = new Uint8Array(options.capacity)
   }
 
   /** How many packets have not been received yet. */
@@ -81,7 +87,7 @@ export class FakeQueue implements PacketQueue {
 
   push(...packets: readonly FakePacket[]): void {
     for (const packet of packets) {
-      if (this.#waiting.length + this.#received.length < this.#maxLength) this.#waiting.push(packet)
+      if (this.#waiting.length + this.#received.length + this.#held.size < this.#maxLength) this.#waiting.push(packet)
       else this.#passed++
     }
   }
@@ -98,19 +104,33 @@ export class FakeQueue implements PacketQueue {
     if (this.#closed) throw systemError('EBADF', 'answer')
     if (count !== this.#received.length) throw systemError('ERANGE', 'answer')
     for (const [row, packet] of this.#received.entries()) {
-      this.answers.push({ packet, mark: this.marks[row]! >>> 0 })
+      if (this.held[row]! !== 0) this.#held.set(this.packets[row * PACKET_FIELDS + FIELD_ID]!, packet)
+      else this.answers.push({ packet, mark: this.marks[row]! >>> 0 })
     }
+    this.held.fill(0)
     this.#received = []
   }
 
+  answerLate(ids: Int32Array, marks: Int32Array, count: number): void {
+    if (this.#closed) throw systemError('EBADF', 'answer late')
+    if (count > this.capacity || count > ids.length || count > marks.length) throw systemError('ERANGE', 'answer late')
+    for (let i = 0; i < count; i++) {
+      const packet = this.#held.get(ids[i]!)
+      this.#held.delete(ids[i]!)
+      if (packet) this.answers.push({ packet, mark: marks[i]! >>> 0 })
+      else this.#answerErrors++
+    }
+  }
+
   counters(): QueueCounters {
-    return { overflows: 0, answerErrors: 0, truncated: 0 }
+    return { overflows: 0, answerErrors: this.#answerErrors, truncated: 0 }
   }
 
   close(): void {
     this.#closed = true
     this.#waiting.length = 0
     this.#received = []
+    this.#held.clear()
   }
 
   #fill(row: number, packet: FakePacket): void {
@@ -126,6 +146,7 @@ export class FakeQueue implements PacketQueue {
     this.packets[at + FIELD_ORIGINAL_LENGTH] = packet.originalLength ?? packet.bytes.length
     this.packets[at + FIELD_IN_INTERFACE] = 0
     this.packets[at + FIELD_OUT_INTERFACE] = 0
+    this.packets[at + FIELD_ID] = ++this.#lastId
   }
 }
 

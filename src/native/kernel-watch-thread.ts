@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type Address, sameAddresses as sameInOrder } from '../engine/address.ts'
 import { KnpError } from '../errors.ts'
 import { isSystemError, loadAddon, type NativeDatagram, type NativeNetlinkMonitor } from './load.ts'
 import {
@@ -12,11 +13,21 @@ import {
   reportsAddresses,
   sameAddresses,
 } from './local-addresses.ts'
+import {
+  openRouteLister,
+  PodRoutes,
+  type RouteLister,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_LINK,
+} from './pod-routes.ts'
 import { decodeTableEvents } from './table-events.ts'
 
 /** What the thread starts with. */
 export interface KernelWatchData {
   readonly table: string
+  /** Whether the routes to pods are followed too. */
+  readonly followsPods: boolean
   /** Room in each socket; 0 leaves the system's default. */
   readonly receiveBufferBytes: number
   /** One int32 in shared memory: how many orders to deafen or listen have been carried out. */
@@ -45,9 +56,15 @@ export type ToKernelWatch =
 
 /** From the thread. */
 export type FromKernelWatch =
-  | { readonly type: 'started'; readonly wakeFd: number; readonly addresses: readonly LocalAddress[] }
+  | {
+      readonly type: 'started'
+      readonly wakeFd: number
+      readonly addresses: readonly LocalAddress[]
+      readonly pods: readonly Address[]
+    }
   | { readonly type: 'table'; readonly change: TableChange }
   | { readonly type: 'addresses'; readonly addresses: readonly LocalAddress[] }
+  | { readonly type: 'pods'; readonly pods: readonly Address[] }
   | { readonly type: 'settled'; readonly id: number }
   | {
       readonly type: 'failed'
@@ -59,10 +76,9 @@ export type FromKernelWatch =
 // linux/netlink.h, linux/netfilter/nfnetlink.h
 const NETLINK_NETFILTER = 12
 const NFNLGRP_NFTABLES = 7
-const subscriptions = [
-  { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES] },
-  { protocol: NETLINK_ROUTE, groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] },
-] as const
+const addressGroups = [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]
+const podGroups = [RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE]
+/** The place of a subscription. */
 const TABLES = 0
 
 /** A net under lost wake-ups; the thread is woken for every order. */
@@ -84,6 +100,13 @@ class Watcher {
   readonly #monitor: NativeNetlinkMonitor
   readonly #lister: AddressLister
   readonly #ownPorts = new Set<number>()
+  readonly #routeLister: RouteLister | undefined
+  readonly #routes = new PodRoutes()
+  #pods: readonly Address[] = []
+  /** Routes may have changed and nobody was told yet. */
+  #arePodsStale = false
+  /** The kernel may have removed some, or reported what was lost. */
+  #areRoutesUnsure = false
   #addresses: readonly LocalAddress[]
   /** The table has changed and nobody was told yet. */
   #change: PendingChange | undefined
@@ -93,11 +116,17 @@ class Watcher {
   constructor(port: MessagePort, data: KernelWatchData) {
     this.#port = port
     this.#data = data
-    this.#monitor = openMonitor(data.receiveBufferBytes)
+    this.#monitor = openMonitor(data)
     // After the subscription: what changes from now on is reported.
     this.#lister = openAddressLister()
     this.#addresses = this.#lister.list()
-    this.#post({ type: 'started', wakeFd: this.#monitor.wakeFd, addresses: this.#addresses })
+    if (data.followsPods) {
+      this.#routeLister = openRouteLister()
+      this.#routes.relist(this.#routeLister)
+      this.#pods = this.#routes.addresses
+    }
+    const { wakeFd } = this.#monitor
+    this.#post({ type: 'started', wakeFd, addresses: this.#addresses, pods: this.#pods })
   }
 
   /** Returns when told to stop. */
@@ -124,6 +153,7 @@ class Watcher {
   close(): void {
     this.#monitor.close()
     this.#lister.close()
+    this.#routeLister?.close()
   }
 
   #obey(order: ToKernelWatch): void {
@@ -167,6 +197,7 @@ class Watcher {
     const atMs = performance.timeOrigin + performance.now()
     if (source !== TABLES) {
       if (bytes === undefined || reportsAddresses(bytes)) this.#addressesChangedAtMs ??= atMs
+      if (this.#data.followsPods) this.#takeRoutes(bytes)
       return
     }
     const events = bytes && decodeTableEvents(bytes, this.#data.table, (portId) => this.#ownPorts.has(portId))
@@ -182,6 +213,16 @@ class Watcher {
         // Transactions are reported one after another: this one ends the changes before it.
         this.#change = { ...this.#change, program: event.program, isWhole: true }
       }
+    }
+  }
+
+  #takeRoutes(bytes: Uint8Array | undefined): void {
+    this.#arePodsStale = true
+    try {
+      if (bytes === undefined || this.#routes.take(bytes)) this.#areRoutesUnsure = true
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error
+      this.#areRoutesUnsure = true
     }
   }
 
@@ -213,6 +254,7 @@ class Watcher {
 
   #tell(): void {
     const nowMs = performance.timeOrigin + performance.now()
+    if (this.#arePodsStale) this.#tellPods()
     if (this.#change && this.#changeDueMs(this.#change) <= nowMs) this.#tellChange()
     if (this.#addressesChangedAtMs !== undefined && this.#addressesChangedAtMs + ADDRESS_PAUSE_MS <= nowMs) {
       this.#addressesChangedAtMs = undefined
@@ -221,6 +263,17 @@ class Watcher {
       this.#addresses = addresses
       this.#post({ type: 'addresses', addresses })
     }
+  }
+
+  /** At once: a pod's first packets come soon after its route. */
+  #tellPods(): void {
+    this.#arePodsStale = false
+    if (this.#areRoutesUnsure && this.#routeLister) this.#routes.relist(this.#routeLister)
+    this.#areRoutesUnsure = false
+    const pods = this.#routes.addresses
+    if (sameInOrder(pods, this.#pods)) return
+    this.#pods = pods
+    this.#post({ type: 'pods', pods })
   }
 
   #tellChange(): void {
@@ -236,8 +289,12 @@ class Watcher {
   }
 }
 
-function openMonitor(receiveBufferBytes: number): NativeNetlinkMonitor {
+function openMonitor({ followsPods, receiveBufferBytes }: KernelWatchData): NativeNetlinkMonitor {
   const { NetlinkMonitor } = loadAddon()
+  const subscriptions = [
+    { protocol: NETLINK_NETFILTER, groups: [NFNLGRP_NFTABLES] },
+    { protocol: NETLINK_ROUTE, groups: [...addressGroups, ...(followsPods ? podGroups : [])] },
+  ]
   try {
     return new NetlinkMonitor(subscriptions, receiveBufferBytes)
   } catch (error) {

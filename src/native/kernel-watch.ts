@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads'
+import type { Address } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import type { FromKernelWatch, KernelWatchData, TableChange, ToKernelWatch } from './kernel-watch-thread.ts'
 import { loadAddon } from './load.ts'
@@ -9,6 +10,8 @@ import { readGeneration } from './nftables.ts'
 export interface KernelWatchOptions {
   /** The table of family inet that is ours. */
   readonly table: string
+  /** Whether the routes to this machine's pods are followed too. */
+  readonly followsPods?: boolean
   /** Room for events in each socket. */
   readonly receiveBufferBytes?: number
 }
@@ -19,6 +22,8 @@ export interface KernelWatchObserver {
   tableChanged(change: TableChange): void
   /** Local addresses came or went: all that there are now. */
   addressesChanged(addresses: readonly LocalAddress[]): void
+  /** Pods got routes or lost them: the addresses of all that have one now. */
+  podsChanged?(pods: readonly Address[]): void
   /** Nothing more will be reported. */
   failed(error: unknown): void
 }
@@ -27,6 +32,8 @@ export interface KernelWatchObserver {
 export interface KernelWatch {
   /** Local addresses when the watch began; changes since then have been or will be reported. */
   readonly addresses: readonly LocalAddress[]
+  /** Likewise: to which pods there is a route of their own; none where these are not followed. */
+  readonly pods: readonly Address[]
   /**
    * Changes through this netlink port are our own, and not reported: to be called before any is made. Answers what ends
    * that; changes made until then are still known as ours.
@@ -58,25 +65,28 @@ const ORDER_TIMEOUT_MS = 100
  */
 export async function watchKernel(options: KernelWatchOptions, observer: KernelWatchObserver): Promise<KernelWatch> {
   const carriedOut = new Int32Array(new SharedArrayBuffer(4))
-  const { table, receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options
+  const { table, followsPods = false, receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options
   // Node runs the source as it is in tests, the compiled file otherwise.
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const worker = new Worker(new URL(`./kernel-watch-thread.${extension}`, import.meta.url), {
-    workerData: { table, receiveBufferBytes, carriedOut } satisfies KernelWatchData,
+    workerData: { table, followsPods, receiveBufferBytes, carriedOut } satisfies KernelWatchData,
   })
-  const { wakeFd, addresses } = await new Promise<Extract<FromKernelWatch, { type: 'started' }>>((resolve, reject) => {
-    worker.once('error', reject)
-    worker.once('message', (message: FromKernelWatch) => {
-      if (message.type === 'started') resolve(message)
-      else if (message.type === 'failed') reject(asError(message))
-      worker.removeListener('error', reject)
-    })
-  })
-  return new WatchThread(worker, { wakeFd, addresses, carriedOut }, observer)
+  const { wakeFd, addresses, pods } = await new Promise<Extract<FromKernelWatch, { type: 'started' }>>(
+    (resolve, reject) => {
+      worker.once('error', reject)
+      worker.once('message', (message: FromKernelWatch) => {
+        if (message.type === 'started') resolve(message)
+        else if (message.type === 'failed') reject(asError(message))
+        worker.removeListener('error', reject)
+      })
+    },
+  )
+  return new WatchThread(worker, { wakeFd, addresses, pods, carriedOut }, observer)
 }
 
 class WatchThread implements KernelWatch {
   readonly addresses: readonly LocalAddress[]
+  readonly pods: readonly Address[]
   readonly #worker: Worker
   readonly #wakeFd: number
   readonly #carriedOut: Int32Array<SharedArrayBuffer>
@@ -91,12 +101,16 @@ class WatchThread implements KernelWatch {
 
   constructor(
     worker: Worker,
-    started: { wakeFd: number; addresses: readonly LocalAddress[]; carriedOut: Int32Array<SharedArrayBuffer> },
+    started: Pick<KernelWatch, 'addresses' | 'pods'> & {
+      readonly wakeFd: number
+      readonly carriedOut: Int32Array<SharedArrayBuffer>
+    },
     observer: KernelWatchObserver,
   ) {
     this.#worker = worker
     this.#wakeFd = started.wakeFd
     this.addresses = started.addresses
+    this.pods = started.pods
     this.#carriedOut = started.carriedOut
     this.#observer = observer
     worker.on('message', (message: FromKernelWatch) => this.#hear(message))
@@ -166,6 +180,7 @@ class WatchThread implements KernelWatch {
     else if (this.#hasEnded) return
     else if (message.type === 'table') this.#noteChange(message.change)
     else if (message.type === 'addresses') this.#observer.addressesChanged(message.addresses)
+    else if (message.type === 'pods') this.#observer.podsChanged?.(message.pods)
   }
 
   #noteChange(change: TableChange): void {

@@ -21,10 +21,12 @@ export interface NativeQueue {
   readonly packets: Int32Array
   readonly bytes: Uint8Array
   readonly marks: Int32Array
+  readonly held: Uint8Array
   readonly wakeFd: number
   readonly socketFd: number
   receive(timeoutMs: number): number
   answer(count: number): void
+  answerLate(ids: Int32Array, marks: Int32Array, count: number): void
   counters(): { readonly overflows: number; readonly answerErrors: number; readonly truncated: number }
   close(): void
 }

@@ -148,7 +148,8 @@ function encodeListing(sequence: number): Uint8Array {
   return bytes
 }
 
-function addressFrom(family: number, value: Uint8Array): Address | undefined {
+/** An address of this family (AF_) in network order; `undefined` where it is none, or one that no wire carries. */
+export function addressFrom(family: number, value: Uint8Array): Address | undefined {
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength)
   if (family === AF_INET && value.length === 4) return { w0: 0, w1: 0, w2: MAPPED_WORD, w3: view.getInt32(0) }
   if (family !== AF_INET6 || value.length !== 16) return undefined

@@ -21,7 +21,7 @@ namespace knp {
 namespace {
 
 /** int32 values in a row of `packets`; the order is that of queue.ts. */
-enum Field { kFamily, kHook, kMark, kOffset, kLength, kOriginalLength, kInInterface, kOutInterface, kFields };
+enum Field { kFamily, kHook, kMark, kOffset, kLength, kOriginalLength, kInInterface, kOutInterface, kId, kFields };
 
 /** Room in a slot for all that comes before the payload; the kernel uses less than half of it. */
 constexpr size_t kOverheadBytes = 512;
@@ -64,6 +64,7 @@ Napi::Function Queue::Define(Napi::Env env) {
                      {
                          InstanceMethod<&Queue::Receive>("receive"),
                          InstanceMethod<&Queue::SendAnswers>("answer"),
+                         InstanceMethod<&Queue::SendLateAnswers>("answerLate"),
                          InstanceMethod<&Queue::Counters>("counters"),
                          InstanceMethod<&Queue::Close>("close"),
                      });
@@ -110,10 +111,12 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
   slotBytes_ = (kOverheadBytes + copyBytes_ + 63) & ~size_t{63};
   Napi::Int32Array packets = Napi::Int32Array::New(env, capacity_ * kFields);
   Napi::Int32Array marks = Napi::Int32Array::New(env, capacity_);
+  Napi::Uint8Array held = Napi::Uint8Array::New(env, capacity_);
   Napi::Uint8Array bytes = Napi::Uint8Array::New(env, capacity_ * slotBytes_);
   if (env.IsExceptionPending()) return;
   packets_ = packets.Data();
   marks_ = marks.Data();
+  held_ = held.Data();
   arena_ = bytes.Data();
   // Neither writable nor configurable: the pointers above stay good as long as `self` lives.
   self.DefineProperties({
@@ -121,6 +124,7 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
                                       napi_enumerable),
       Napi::PropertyDescriptor::Value("packets", packets, napi_enumerable),
       Napi::PropertyDescriptor::Value("marks", marks, napi_enumerable),
+      Napi::PropertyDescriptor::Value("held", held, napi_enumerable),
       Napi::PropertyDescriptor::Value("bytes", bytes, napi_enumerable),
       Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, event_.get()), napi_enumerable),
   });
@@ -145,6 +149,7 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
   answer.verdict.verdict = htonl(NF_ACCEPT);
   answer.markAttribute = {NLA_HDRLEN + sizeof answer.mark, NFQA_MARK};
   answers_.assign(capacity_, answer);
+  lateAnswers_.assign(capacity_, answer);
 }
 
 int Queue::Configure(uint16_t number, uint32_t maxLength, Command command) {
@@ -185,6 +190,7 @@ int Queue::Configure(uint16_t number, uint32_t maxLength, Command command) {
   request.command.command = NFQNL_CFG_CMD_BIND;
 
   for (Answer& answer : answers_) answer.family.res_id = htons(number);
+  for (Answer& answer : lateAnswers_) answer.family.res_id = htons(number);
   return socket_.Send(&request, request.header.nlmsg_len);
 }
 
@@ -405,6 +411,7 @@ bool Queue::ParsePacket(uint8_t* message, size_t length) {
   // Without its id a packet cannot be answered; the kernel puts it first.
   if (!identified) return false;
   if (!hasOriginalLength) row[kOriginalLength] = row[kLength];
+  row[kId] = static_cast<int32_t>(ntohl(id));
   std::memcpy(packets_ + rows_ * kFields, row, sizeof row);
   answers_[rows_].verdict.id = id;
   return true;
@@ -416,13 +423,46 @@ void Queue::SendAnswers(const Napi::CallbackInfo& info) {
   const size_t count = info[0].IsNumber() ? info[0].As<Napi::Number>().Uint32Value() : 0;
   if (count != (handedOut_ ? rows_ : 0)) return ThrowSystemError(env, "answer", ERANGE);
   if (count == 0) return;
-  for (size_t i = 0; i < count; i++) answers_[i].mark = htonl(static_cast<uint32_t>(marks_[i]));
   rows_ = 0;
   handedOut_ = false;
-  if (Send(answers_.data(), count * sizeof(Answer))) return;
+  size_t answered = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (held_[i] != 0) continue;
+    answers_[answered].verdict.id = answers_[i].verdict.id;
+    answers_[answered].mark = htonl(static_cast<uint32_t>(marks_[i]));
+    answered++;
+  }
+  if (answered < count) std::memset(held_, 0, count);
+  SendAll(answers_.data(), answered);
+}
+
+void Queue::SendLateAnswers(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!socket_.IsOpen()) return ThrowSystemError(env, "answer late", EBADF);
+  if (!info[0].IsTypedArray() || !info[1].IsTypedArray() || !info[2].IsNumber()) {
+    return ThrowSystemError(env, "answer late", EINVAL);
+  }
+  const Napi::Int32Array ids = info[0].As<Napi::Int32Array>();
+  const Napi::Int32Array marks = info[1].As<Napi::Int32Array>();
+  const size_t count = info[2].As<Napi::Number>().Uint32Value();
+  if (ids.TypedArrayType() != napi_int32_array || marks.TypedArrayType() != napi_int32_array) {
+    return ThrowSystemError(env, "answer late", EINVAL);
+  }
+  if (count > capacity_ || count > ids.ElementLength() || count > marks.ElementLength()) {
+    return ThrowSystemError(env, "answer late", ERANGE);
+  }
+  for (size_t i = 0; i < count; i++) {
+    lateAnswers_[i].verdict.id = htonl(static_cast<uint32_t>(ids[i]));
+    lateAnswers_[i].mark = htonl(static_cast<uint32_t>(marks[i]));
+  }
+  SendAll(lateAnswers_.data(), count);
+}
+
+void Queue::SendAll(const Answer* answers, size_t count) {
+  if (count == 0 || Send(answers, count * sizeof(Answer))) return;
   // The kernel took none of them: sent one by one they ask for less memory at a time.
   for (size_t i = 0; i < count; i++) {
-    if (!Send(&answers_[i], sizeof(Answer))) answerErrors_++;
+    if (!Send(&answers[i], sizeof(Answer))) answerErrors_++;
   }
 }
 

@@ -18,7 +18,7 @@ namespace knp {
  * One bound NFQUEUE. Reads netlink framing only and never looks into a packet.
  *
  * Used by one thread; its eventfd may be written by any. Everything the packet path touches is allocated once.
- * Every packet handed out by receive() is answered by the next answer().
+ * Every packet handed out by receive() is answered by the next answer(), or held back by it and answered by its id later.
  */
 class Queue : public Napi::ObjectWrap<Queue> {
  public:
@@ -31,6 +31,7 @@ class Queue : public Napi::ObjectWrap<Queue> {
 
   Napi::Value Receive(const Napi::CallbackInfo& info);
   void SendAnswers(const Napi::CallbackInfo& info);
+  void SendLateAnswers(const Napi::CallbackInfo& info);
   Napi::Value Counters(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
@@ -52,6 +53,8 @@ class Queue : public Napi::ObjectWrap<Queue> {
   /** Returns the errno of the acknowledgement of the settings, or -1 when the datagram holds none. */
   int Parse(uint8_t* datagram, size_t length);
   bool ParsePacket(uint8_t* message, size_t length);
+  /** Sends answers together, or one by one where the kernel takes them in no other way. */
+  void SendAll(const Answer* answers, size_t count);
   /** Sends answers, trying again while the kernel is short of memory. */
   bool Send(const void* data, size_t length);
   uint8_t* Slot(size_t index) { return arena_ + index * slotBytes_; }
@@ -66,11 +69,13 @@ class Queue : public Napi::ObjectWrap<Queue> {
   // Views of ArrayBuffers that `this` holds as constant properties, so they live as long as it does.
   int32_t* packets_ = nullptr;
   int32_t* marks_ = nullptr;
+  uint8_t* held_ = nullptr;
   uint8_t* arena_ = nullptr;
 
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> headers_;
   std::vector<Answer> answers_;
+  std::vector<Answer> lateAnswers_;
 
   size_t rows_ = 0;
   bool handedOut_ = false;

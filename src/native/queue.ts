@@ -5,7 +5,7 @@ import { findPortOwner, type PortOwner } from './port-owner.ts'
 import { readQueueStatistics } from './queue-statistics.ts'
 
 /** How many int32 values a row of {@link PacketQueue.packets} has; the FIELD_ constants are their places in it. */
-export const PACKET_FIELDS = 8
+export const PACKET_FIELDS = 9
 /** 4 or 6 from the packet's protocol number, 0 for anything else. */
 export const FIELD_FAMILY = 0
 /** The netfilter hook: 1 input, 2 forward, 3 output (enum nf_inet_hooks in linux/netfilter.h). */
@@ -21,6 +21,8 @@ export const FIELD_ORIGINAL_LENGTH = 5
 /** Interface indexes; 0 when the hook has none. */
 export const FIELD_IN_INTERFACE = 6
 export const FIELD_OUT_INTERFACE = 7
+/** What names the packet in the queue, for {@link PacketQueue.answerLate}. */
+export const FIELD_ID = 8
 
 /** What went wrong since the queue was opened. */
 export interface QueueCounters {
@@ -46,6 +48,8 @@ export interface PacketQueue {
   readonly bytes: Uint8Array
   /** `capacity` marks: what the caller answers, row by row. */
   readonly marks: Int32Array
+  /** `capacity` flags: a row whose flag is not 0 is not answered with the others. The answer clears them. */
+  readonly held: Uint8Array
   /** What {@link wakeQueue} takes. Not to be closed. */
   readonly wakeFd: number
   /**
@@ -58,11 +62,17 @@ export interface PacketQueue {
   receive(timeoutMs: number): number
   /**
    * Accepts each packet of the last receive with its mark from `marks`. `count` is what that receive returned: every
-   * packet gets exactly one answer.
+   * packet gets exactly one answer, those that are {@link held} by {@link answerLate}.
    *
    * @throws SystemError ERANGE for any other count, EBADF after `close`.
    */
   answer(count: number): void
+  /**
+   * Accepts packets that were held, by their ids: each with the mark at the same place.
+   *
+   * @throws SystemError ERANGE for more than `capacity` or than the arrays have, EBADF after `close`.
+   */
+  answerLate(ids: Int32Array, marks: Int32Array, count: number): void
   counters(): QueueCounters
   /**
    * Gives the queue back. Packets that wait in it are dropped by the kernel, unless another process has its socket too: then

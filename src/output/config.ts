@@ -13,9 +13,13 @@ export function formatConfig(config: Config): string {
 }
 
 /** Times as the file has them. */
-function asWritten({ remember, ...rest }: Config): object {
+function asWritten({ remember, holdMs, ...rest }: Config): object {
   const { allowedMs, deniedMs, size } = remember
-  return { ...rest, remember: { allowed: formatDuration(allowedMs), denied: formatDuration(deniedMs), size } }
+  return {
+    ...rest,
+    hold: formatDuration(holdMs),
+    remember: { allowed: formatDuration(allowedMs), denied: formatDuration(deniedMs), size },
+  }
 }
 
 /** `knp.config/v1`. Masks are numbers. */

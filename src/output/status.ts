@@ -42,6 +42,7 @@ export function formatStatus(status: FirewallStatus): string {
     ['queue', queueText(status)],
     ['divert rule', status.divertRule],
     ['remembered', rememberedText(status)],
+    ...(status.unknownPods ? [['unknown pods', unknownPodsText(status.unknownPods)] as [string, string]] : []),
     [
       'packets',
       `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict${counters.limited > 0 ? `, ${counters.limited} dropped beyond a source's rate` : ''}`,
@@ -74,6 +75,14 @@ function rememberedText({ remember, counters }: FirewallStatus): string {
     part('allowed', counters.rememberedAllowed, remember.allowedMs),
     part('denied', counters.rememberedDenied, remember.deniedMs),
   ].join(', ')
+}
+
+/** `2 addresses, and in 10.244.1.0/24; 3 packets wait (up to 500ms); 41 had to, 38 of them denied, 0 allowed unknown`. */
+function unknownPodsText(pods: NonNullable<FirewallStatus['unknownPods']>): string {
+  const { unknownLocal, holdMs, addresses, blocks, holding, held, allowed, denied } = pods
+  const where = `${count(addresses, 'address', 'addresses')}${blocks.length === 0 ? '' : `, and in ${blocks.join(', ')}`}`
+  const outcome = `${denied} denied and ${allowed} allowed without being known`
+  return `${where}; ${holding} packets held, ${held} so far; after ${formatDuration(holdMs)} ${unknownLocal}: ${outcome}`
 }
 
 /** Healthy: it enforces, and what the sources say. */

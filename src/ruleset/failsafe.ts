@@ -44,6 +44,9 @@ export const defaultFailsafe: Failsafe = {
   ],
 }
 
+/** The kubelet's API: without it the control plane cannot see what runs on a node, nor reach into it. */
+export const kubeletFailsafe: FailsafeRule = { protocol: 'tcp', port: 10_250, peers: anyone }
+
 /** `tcp/22`, `tcp/22@10.0.0.0/8`: as flags, status and documentation write it. */
 export function formatFailsafe({ protocol, port, peers }: FailsafeRule): string {
   return `${protocol}/${port}${peers.length === 0 ? '' : `@${peers.map(formatBlock).join(',')}`}`

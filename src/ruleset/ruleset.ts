@@ -2,7 +2,7 @@ import { endianness } from 'node:os'
 import type { MarkLayout } from '../datapath/marks.ts'
 import { NO_STAMP, nextStamp, PICKED_UP } from '../datapath/marks.ts'
 import { isIPv4 } from '../engine/address.ts'
-import { type Address, formatAddress, formatBlock, type SubjectChange } from '../engine/index.ts'
+import { type Address, type Block, formatAddress, formatBlock, type SubjectChange } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { isPickedUp, sweepMarks } from '../native/conntrack.ts'
 import { differences, type Fingerprint, readFingerprint } from '../native/fingerprint.ts'
@@ -17,7 +17,7 @@ import {
   type QueueMechanism,
   readCounters,
 } from '../native/nftables.ts'
-import type { Failsafe } from './failsafe.ts'
+import { type Failsafe, formatFailsafe } from './failsafe.ts'
 import { runNft } from './nft.ts'
 import {
   chainNames,
@@ -39,6 +39,7 @@ export interface RulesetConfig {
   readonly marks: MarkLayout
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
+  /** What of this machine's own traffic always passes, where what is wanted does not say. */
   readonly failsafe: Failsafe
   readonly remember: Remember
   /** The first NFQUEUE number, and how many there are. */
@@ -73,18 +74,25 @@ const MAX_INSTALLS = 5
 
 /** What a generation wants of the kernel. */
 export interface Wanted {
-  /** Addresses of the workloads whose traffic is queued. */
+  /** Addresses whose traffic is queued: of workloads, and of pods here that nobody knows. */
   readonly subjects: readonly Address[]
+  /** In which this machine's pods have their addresses: traffic is queued of those that are not `known`. */
+  readonly pods?: readonly Block[]
+  readonly known?: readonly Address[]
   /** The stamp of the answers that the kernel may learn from. */
   readonly answerStamp: number
   /** This machine's own traffic, where it is judged. */
   readonly host: HostTraffic | undefined
+  /** What of it always passes. */
+  readonly failsafe?: Failsafe
 }
 
 /** How a generation differs from the one before. */
 export interface Change {
   /** How its subjects do; found out by comparing all where it is left out. */
   readonly subjects?: SubjectChange
+  /** How those that are known do; likewise. */
+  readonly known?: SubjectChange
   /** The ends of all flows that may be decided otherwise. */
   readonly recheck: readonly Address[] | 'everything'
 }
@@ -110,7 +118,8 @@ export class Ruleset {
   /** What the table is when it is right; `undefined` before it was installed. */
   #reference: Fingerprint | undefined
   /** Elements as the kernel has them; unknown before the first update. */
-  #subjects = new Map<string, Address>()
+  readonly #subjects = new SetElements(sets.subjects4, sets.subjects6)
+  readonly #known = new SetElements(sets.known4, sets.known6)
   #answerStamp: number | undefined
   /** What valid connections carry; `undefined` before the first install. */
   #connectionStamp: number | undefined
@@ -119,8 +128,8 @@ export class Ruleset {
   /** What of them the kernel has. */
   #rechecked: ReadonlyMap<string, { readonly address: Address }> = new Map()
   #changes = 0
-  /** What the rules in the kernel judge of this machine's own traffic. */
-  #host: HostTraffic | undefined
+  /** What of the wanted is in the rules in the kernel, and not in sets. */
+  #inRules: string | undefined
   #mechanism: QueueMechanism | undefined
 
   /** Throws KnpError NATIVE_MISSING. */
@@ -173,14 +182,14 @@ export class Ruleset {
    */
   async update(wanted: Wanted, change: Change = { recheck: 'everything' }): Promise<void> {
     this.#changes++
-    const isSame = isSameHost(this.#host, wanted.host)
+    const isSame = inRules(wanted) === this.#inRules
     if (isSame && change.recheck !== 'everything' && this.#recheckAlso(change.recheck)) {
       const changes = this.#forgetTuples(batch(TABLE).flushSet(learnt.fresh), change.recheck)
-      return this.#commitElements(changes, wanted, change.subjects, 'unheard')
+      return this.#commitElements(changes, wanted, change, 'unheard')
     }
     this.#invalidateConnections()
-    if (isSame) return this.#commitElements(this.#forgetting(batch(TABLE)), wanted, change.subjects, 'unheard')
-    // The host's own traffic is in the rules, not in sets: the table is to be another one from now on.
+    if (isSame) return this.#commitElements(this.#forgetting(batch(TABLE)), wanted, change, 'unheard')
+    // The table is to be another one from now on.
     this.#reference = undefined
     await this.install(wanted)
   }
@@ -227,9 +236,10 @@ export class Ruleset {
       [sets.recheck6, this.rechecks.addresses.filter(isIPv6).map(addressKey)],
     ]
     if (depth === 'withSubjects') {
-      const subjects = [...this.#subjects.values()]
-      expected.push([sets.subjects4, subjects.filter(isIPv4).map(addressKey)])
-      expected.push([sets.subjects6, subjects.filter(isIPv6).map(addressKey)])
+      for (const elements of [this.#subjects, this.#known]) {
+        expected.push([elements.set4, elements.addresses.filter(isIPv4).map(addressKey)])
+        expected.push([elements.set6, elements.addresses.filter(isIPv6).map(addressKey)])
+      }
     }
     return expected.filter(([set, keys]) => !this.#holds(set, keys)).map(([set]) => `elements of set ${set}`)
   }
@@ -254,9 +264,10 @@ export class Ruleset {
       if (this.#connectionStamp === undefined) this.#takeStamp()
       await this.#nft(objectsText(this.#config.remember))
       this.#mechanism = this.#insertDivertRules()
-      this.#commitElements(this.#takeOver(), wanted, undefined, hearing)
-      await this.#nft(rulesText({ ...this.#config, ...(wanted.host && { host: wanted.host }) }))
-      this.#host = wanted.host
+      this.#commitElements(this.#takeOver(), wanted, {}, hearing)
+      const { host, pods = [], failsafe = this.#config.failsafe } = wanted
+      await this.#nft(rulesText({ ...this.#config, failsafe, pods, ...(host && { host }) }))
+      this.#inRules = inRules(wanted)
       // Until now another version's rules may have asked, and otherwise than these do: what they had stamped is judged again.
       if (!isNew && this.#reference === undefined) this.#clearStamp(this.connectionStamp)
       this.#removeStrangers()
@@ -322,7 +333,8 @@ export class Ruleset {
    * that nobody knows any more. In the same transaction as the new ones: protection has no gap.
    */
   #takeOver(): Batch {
-    this.#subjects = new Map()
+    this.#subjects.clear()
+    this.#known.clear()
     this.#rechecked = new Map()
     this.#answerStamp = undefined
     const changes = batch(TABLE)
@@ -379,32 +391,23 @@ export class Ruleset {
       .addJump(sets.stamp, ipv6Key, chain)
   }
 
-  #commitElements(changes: Batch, wanted: Wanted, change: SubjectChange | undefined, hearing: Hearing): void {
-    const { added, removed } = change ?? this.#compareSubjects(wanted.subjects)
-    changes
-      .deleteElements(sets.subjects4, removed.filter(isIPv4).map(addressKey))
-      .deleteElements(sets.subjects6, removed.filter(isIPv6).map(addressKey))
-      .addElements(sets.subjects4, added.filter(isIPv4).map(addressKey))
-      .addElements(sets.subjects6, added.filter(isIPv6).map(addressKey))
+  #commitElements(changes: Batch, wanted: Wanted, change: Omit<Change, 'recheck'>, hearing: Hearing): void {
+    const subjects = change.subjects ?? this.#subjects.compare(wanted.subjects)
+    const known = change.known ?? this.#known.compare(wanted.known ?? [])
+    this.#subjects.put(changes, subjects)
+    this.#known.put(changes, known)
     if (wanted.answerStamp !== this.#answerStamp)
       changes.flushSet(sets.current).addElements(sets.current, this.#currentKeys(wanted.answerStamp))
     this.#putRechecks(changes)
+    const elements = [subjects, known].reduce((sum, { added, removed }) => sum + added.length + removed.length, 0)
     // How much of an earlier run's a take-over removes is not known.
-    const isLarge = this.#reference === undefined || added.length + removed.length > LARGE_CHANGE_ELEMENTS
+    const isLarge = this.#reference === undefined || elements > LARGE_CHANGE_ELEMENTS
     if (isLarge && hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
     else commit(this.#netlink, changes)
-    for (const address of removed) this.#subjects.delete(formatAddress(address))
-    for (const address of added) this.#subjects.set(formatAddress(address), address)
+    this.#subjects.take(subjects)
+    this.#known.take(known)
     this.#answerStamp = wanted.answerStamp
     this.#rechecked = new Map(this.#rechecks)
-  }
-
-  #compareSubjects(subjects: readonly Address[]): SubjectChange {
-    const wanted = new Map(subjects.map((address) => [formatAddress(address), address]))
-    return {
-      added: [...wanted].filter(([text]) => !this.#subjects.has(text)).map(([, address]) => address),
-      removed: [...this.#subjects].filter(([text]) => !wanted.has(text)).map(([, address]) => address),
-    }
   }
 
   #putRechecks(changes: Batch): Batch {
@@ -505,10 +508,55 @@ function strangersIn(fingerprint: Fingerprint): readonly string[] {
   return chains.map((part) => part.slice(CHAIN_PART.length)).filter((name) => !known.has(name))
 }
 
-function isSameHost(a: HostTraffic | undefined, b: HostTraffic | undefined): boolean {
-  if (!a || !b) return a === b
-  const text = ({ forwards }: HostTraffic) => forwards.map(formatBlock).join()
-  return a.ingress === b.ingress && a.egress === b.egress && text(a) === text(b)
+/** The addresses that the kernel has in two sets, one for each family. */
+class SetElements {
+  readonly set4: string
+  readonly set6: string
+  readonly #addresses = new Map<string, Address>()
+
+  constructor(set4: string, set6: string) {
+    this.set4 = set4
+    this.set6 = set6
+  }
+
+  get addresses(): readonly Address[] {
+    return [...this.#addresses.values()]
+  }
+
+  clear(): void {
+    this.#addresses.clear()
+  }
+
+  compare(addresses: readonly Address[]): SubjectChange {
+    const wanted = new Map(addresses.map((address) => [formatAddress(address), address]))
+    return {
+      added: [...wanted].filter(([text]) => !this.#addresses.has(text)).map(([, address]) => address),
+      removed: [...this.#addresses].filter(([text]) => !wanted.has(text)).map(([, address]) => address),
+    }
+  }
+
+  put(changes: Batch, { added, removed }: SubjectChange): void {
+    changes
+      .deleteElements(this.set4, removed.filter(isIPv4).map(addressKey))
+      .deleteElements(this.set6, removed.filter(isIPv6).map(addressKey))
+      .addElements(this.set4, added.filter(isIPv4).map(addressKey))
+      .addElements(this.set6, added.filter(isIPv6).map(addressKey))
+  }
+
+  /** The kernel has taken the change. */
+  take({ added, removed }: SubjectChange): void {
+    for (const address of removed) this.#addresses.delete(formatAddress(address))
+    for (const address of added) this.#addresses.set(formatAddress(address), address)
+  }
+}
+
+/** What of the wanted stands in rules. */
+function inRules({ host, pods = [], failsafe }: Wanted): string {
+  const blocks = (all: readonly Block[]) => all.map(formatBlock)
+  // The failsafe is this machine's own: it is in no rule where that is not judged.
+  const passing = host &&
+    failsafe && [...failsafe.inbound.map(formatFailsafe), '', ...failsafe.outbound.map(formatFailsafe)]
+  return JSON.stringify([host && [host.ingress, host.egress, blocks(host.forwards)], passing, blocks(pods)])
 }
 
 function keyText(key: Uint8Array): string {

@@ -33,6 +33,8 @@ export interface RulesetOptions {
   readonly host?: HostTraffic
   /** The group of the packet log that is told what the kernel answers by what it remembers; absent where nobody reads it. */
   readonly logGroup?: number
+  /** In which this machine's pods get their addresses: those of them that nobody knows are asked about. */
+  readonly pods?: readonly Block[]
 }
 
 /** What of this machine's own traffic is judged, by hook: addresses come and go. */
@@ -48,6 +50,9 @@ export const sets = {
   /** Addresses of workloads that policies select: only their traffic is queued. */
   subjects4: 'subjects4',
   subjects6: 'subjects6',
+  /** Addresses in the blocks of this machine's pods that somebody has. */
+  known4: 'known4',
+  known6: 'known6',
   /** The connection mark (masked) that a valid connection carries now. */
   stamped: 'stamped',
   /** Jumps to the chain that gives a connection that stamp; a map, by address family. */
@@ -146,6 +151,8 @@ export function objectsText({ size }: Remember): string {
     ...counters.map((name) => `  counter ${name} { }`),
     `  set ${sets.subjects4} { type ipv4_addr; }`,
     `  set ${sets.subjects6} { type ipv6_addr; }`,
+    `  set ${sets.known4} { type ipv4_addr; }`,
+    `  set ${sets.known6} { type ipv6_addr; }`,
     `  set ${sets.stamped} { type mark; }`,
     `  set ${sets.current} { type mark; }`,
     `  set ${sets.rechecking} { type nf_proto; }`,
@@ -208,6 +215,7 @@ const ordinaryChains = [
   'unanswered',
   'allowed',
   'denied',
+  'undecided',
   'after',
   'kernel_answers',
   'incoming',
@@ -221,6 +229,7 @@ function* chainRules({
   remember,
   host,
   logGroup,
+  pods = [],
 }: RulesetOptions): Generator<readonly [chain: string, rules: readonly string[]]> {
   const {
     packetMask,
@@ -229,8 +238,10 @@ function* chainRules({
     either,
     related,
     forwarded,
+    stamped,
     allowed,
     denied,
+    dropped,
     stampMask,
     stampShift,
     connectionMask,
@@ -270,6 +281,7 @@ function* chainRules({
       `ip daddr @${sets.subjects4} goto judge`,
       `ip6 saddr @${sets.subjects6} goto judge`,
       `ip6 daddr @${sets.subjects6} goto judge`,
+      ...unknownPodRules(pods),
     ],
   ]
   yield [
@@ -277,7 +289,7 @@ function* chainRules({
     [
       'jump remembered',
       // A connection that is judged anew is no flood of new ones.
-      `ct status confirmed ${hasStamp} goto ask`,
+      `ct status confirmed ${hasStamp} ${ask(stamped)} goto ask`,
       `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
       `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
       'goto ask',
@@ -358,8 +370,15 @@ function* chainRules({
   const isAnswer = `meta mark & ${mask(queued | allowed | denied)} ==`
   yield [
     'after',
-    [`${isAnswer} ${mask(denied)} goto denied`, `${isAnswer} ${mask(allowed)} goto allowed`, 'goto unanswered'],
+    [
+      `${isAnswer} ${mask(denied)} goto denied`,
+      `${isAnswer} ${mask(allowed)} goto allowed`,
+      `${isAnswer} ${mask(dropped)} goto undecided`,
+      'goto unanswered',
+    ],
   ]
+  // Whoever tries again is heard: no reset tells him to give up, and nothing is remembered.
+  yield ['undecided', ['counter name denied', `${clear} drop`]]
   const isCurrent = `meta mark & ${mask(stampMask)} == @${sets.current}`
   const remembering = (sets4: string, sets6: string, timeoutMs: number) =>
     timeoutMs === 0
@@ -478,6 +497,18 @@ function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: Picke
     ...failsafeRules(hook, failsafe, pickedUp),
     'goto judge',
   ]
+}
+
+/** What comes from or goes to a pod of this machine that nobody knows. */
+function unknownPodRules(pods: readonly Block[]): string[] {
+  return [true, false].flatMap((v4) => {
+    const blocks = pods.filter(({ address }) => isIPv4(address) === v4)
+    if (blocks.length === 0) return []
+    const ip = v4 ? 'ip' : 'ip6'
+    const set = `{ ${withoutInner(blocks).map(formatBlock).join(', ')} }`
+    const known = v4 ? sets.known4 : sets.known6
+    return ['saddr', 'daddr'].map((end) => `${ip} ${end} ${set} ${ip} ${end} != @${known} goto judge`)
+  })
 }
 
 /** What is forwarded to addresses behind this machine, and the replies to it; not what they begin themselves. */

@@ -30,8 +30,16 @@ export interface Source {
    */
   start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void>
   health(): SourceHealth
+  /** Of a source that is a cluster, whose pods may run here before it tells of them. */
+  readonly cluster?: Cluster
   /** For sources that can be written, see `PolicyFolder`. */
   readonly folder?: PolicyFolder
+}
+
+/** What a machine of a cluster must reach whatever policies say. */
+export interface Cluster {
+  /** To whom its API server's connections go: a host name or an address, and a TCP port. `undefined` before it is known. */
+  apiServer(): { readonly host: string; readonly port: number } | undefined
 }
 
 /** A source's own files, where policies that were confirmed are kept. */

@@ -52,6 +52,9 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     nodeName: 'web-1',
     onFailure: 'closed',
     denyWith: 'drop',
+    unknownLocal: 'deny',
+    hold: '500ms',
+    podCIDRs: [],
     queue: { first: 7, count: 4, maxLength: 300 },
     remember: { allowed: '90s', denied: '0s', size: 65_536 },
     marks: { packet: 0x7f000000, conntrack: 0xf0000000 },
@@ -61,6 +64,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     failsafe: {
       inbound: [{ protocol: 'tcp', port: 2222 }],
       outbound: [{ protocol: 'udp', port: 53, to: ['10.0.0.53/32'] }],
+      apiServer: false,
     },
     evaluators: [],
   })
@@ -78,10 +82,10 @@ t.test('what is printed is a configuration', async (t) => {
 
 t.test('mistakes end the command before anything is done', async (t) => {
   const path = await folder(t, {
-    'knp.yaml': 'queue:\n  first: -1\nhold: 1s\n',
+    'knp.yaml': 'queue:\n  first: -1\nlog: {}\n',
     'empty.yaml': '',
     'group.yaml': `${settings}control: {group: no-such-group}\n`,
-    'socket.yaml': 'control: {socket: /nonexistent/knp.sock}\nhold: 1s\n',
+    'socket.yaml': 'control: {socket: /nonexistent/knp.sock}\nlog: {}\n',
   })
   const cases: readonly [rule: string, args: readonly string[], code: number, error: string, message: string][] = [
     [
@@ -89,7 +93,7 @@ t.test('mistakes end the command before anything is done', async (t) => {
       ['run', '--config', 'knp.yaml'],
       2,
       'INVALID_CONFIG',
-      `${path}/knp.yaml:2: queue.first: -1 is outside 0-65535\n${path}/knp.yaml:3: hold: not supported`,
+      `${path}/knp.yaml:2: queue.first: -1 is outside 0-65535\n${path}/knp.yaml:3: log: not supported`,
     ],
     ['no source', ['run', '--config', 'empty.yaml'], 2, 'USAGE', 'no source of policies is configured'],
     ['no source to print', ['run', '--config', 'empty.yaml', '--print-config'], 2, 'USAGE', 'no source of policies'],

@@ -2,6 +2,7 @@ import type { Test } from 'tap'
 import {
   FIELD_FAMILY,
   FIELD_HOOK,
+  FIELD_ID,
   FIELD_LENGTH,
   FIELD_MARK,
   FIELD_OFFSET,
@@ -144,6 +145,42 @@ export function testQueue(t: Test, open: (size: QueueSize) => Promise<QueueUnder
     })
   })
 
+  t.test('packets that are held are answered later, in any order', async (t) => {
+    await withQueue(t, { capacity: 4 }, async ({ queue, send, seen }) => {
+      await send(numbered(6))
+      t.equal(queue.receive(1000), 4)
+      const ids = [0, 1, 2].map((row) => queue.packets[row * PACKET_FIELDS + FIELD_ID]!)
+      queue.marks.set([0, 0, 0, ANSWERS[0]])
+      queue.held.set([1, 1, 1, 0])
+      queue.answer(4)
+      t.same(ANSWERS.map(seen), [1, 0, 0], 'the last one goes its way')
+      t.same(queue.held, new Uint8Array(4), 'the next ones are held only when that is said of them')
+      t.equal(queue.receive(1000), 2)
+      queue.marks.fill(ANSWERS[0])
+      queue.answerLate(Int32Array.of(ids[2]!, ids[0]!), Int32Array.of(ANSWERS[1], ANSWERS[2]), 2)
+      t.same(ANSWERS.map(seen), [1, 1, 1], 'also between a receive and its answer')
+      queue.answer(2)
+      t.same(ANSWERS.map(seen), [3, 1, 1])
+      queue.answerLate(Int32Array.of(ids[1]!, 0), Int32Array.of(ANSWERS[1], 0), 1)
+      t.same(ANSWERS.map(seen), [3, 2, 1], 'no more than were to be answered')
+      t.equal(seen(DIVERTED), 0)
+      queue.answerLate(new Int32Array(4), new Int32Array(4), 0)
+      t.throws(() => queue.answerLate(new Int32Array(5), new Int32Array(5), 5), { code: 'ERANGE' })
+      t.throws(() => queue.answerLate(new Int32Array(2), new Int32Array(1), 2), { code: 'ERANGE' })
+    })
+  })
+
+  t.test('packets that are held count for `maxLength`', async (t) => {
+    await withQueue(t, { maxLength: 2 }, async ({ queue, send, seen }) => {
+      await send(numbered(2))
+      t.equal(queue.receive(1000), 2)
+      queue.held.fill(1)
+      queue.answer(2)
+      await send(numbered(1))
+      t.equal(seen(DIVERTED), 1)
+    })
+  })
+
   t.test('packets beyond `maxLength` go on unanswered', async (t) => {
     await withQueue(t, { maxLength: 4 }, async ({ queue, send, seen }) => {
       await send(numbered(6))
@@ -164,6 +201,7 @@ export function testQueue(t: Test, open: (size: QueueSize) => Promise<QueueUnder
       queue.close()
       t.throws(() => queue.receive(1), { code: 'EBADF' })
       t.throws(() => queue.answer(1), { code: 'EBADF' })
+      t.throws(() => queue.answerLate(new Int32Array(1), new Int32Array(1), 1), { code: 'EBADF' })
       t.equal(queue.marks.length, queue.capacity)
     })
   })

@@ -12,6 +12,10 @@ const packetThread = {
   overflows: 0,
   answerErrors: 0,
   rounds: 20,
+  held: 0,
+  holding: 0,
+  unknownAllowed: 0,
+  unknownDenied: 0,
 }
 const healthy: FirewallStatus = {
   mode: 'enforce',

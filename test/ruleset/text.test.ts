@@ -147,8 +147,11 @@ t.test('what is denied is dropped, or refused where that can be told from a forg
   t.same(chain('after'), [
     'meta mark & 0x70000000 == 0x20000000 goto denied',
     'meta mark & 0x70000000 == 0x10000000 goto allowed',
+    'meta mark & 0x70000000 == 0x30000000 goto undecided',
     'goto unanswered',
   ])
+  for (const denyWith of ['drop', 'reject'] as const)
+    t.same(chainWith(denyWith, 'undecided'), ['counter name denied', `${clear} drop`], 'who tries again is heard')
   t.same(chain('denied'), ['counter name denied', `${isCurrent} jump learn_denied`, 'goto refuse'])
   t.same(chainWith('drop', 'refuse'), [...cut, 'drop'])
   t.same(chainWith('reject', 'refuse'), [
@@ -161,6 +164,18 @@ t.test('what is denied is dropped, or refused where that can be told from a forg
   const rejecting = rulesText({ ...defaults, denyWith: 'reject' }).split('\n')
   t.equal(rejecting.filter((line) => line.includes('reject with')).length, 3, 'and nothing else')
   t.notMatch(rulesText(defaults), 'reject')
+})
+
+t.test('pods that nobody knows are asked about, by where pods get their addresses', async (t) => {
+  const subjects = chain('subjects')
+  t.same(chainOf(rulesText({ ...defaults, pods: [] }), 'subjects'), subjects, 'not where that is not known')
+  const pods = ['10.244.1.0/24', '10.244.1.128/25', 'fd00:1::/64'].map((text) => parseBlock(text)!)
+  t.same(chainOf(rulesText({ ...defaults, pods }), 'subjects').slice(subjects.length), [
+    'ip saddr { 10.244.1.0/24 } ip saddr != @known4 goto judge',
+    'ip daddr { 10.244.1.0/24 } ip daddr != @known4 goto judge',
+    'ip6 saddr { fd00:1::/64 } ip6 saddr != @known6 goto judge',
+    'ip6 daddr { fd00:1::/64 } ip6 daddr != @known6 goto judge',
+  ])
 })
 
 t.test('what is known passes without being asked about, in this order', async (t) => {
@@ -426,7 +441,12 @@ t.test('a flood of one source is cut off before it is queued, and after what is 
   for (const rule of limits) t.match(rule, / counter name limited meta mark set meta mark & 0x80ffffff drop$/)
   t.same(
     rules,
-    ['jump remembered', `ct status confirmed ${hasStamp} goto ask`, ...limits, 'goto ask'],
+    [
+      'jump remembered',
+      `ct status confirmed ${hasStamp} meta mark set meta mark | 0x10000000 goto ask`,
+      ...limits,
+      'goto ask',
+    ],
     'what is judged anew is no flood',
   )
   t.equal(chain('ask')[0], 'counter name queued')

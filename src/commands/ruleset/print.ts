@@ -1,5 +1,5 @@
 import { KnpCommand } from '../../command.ts'
-import { failsafeOf, loadConfig, marksOf } from '../../config.ts'
+import { failsafeOf, loadConfig, marksOf, unknownPodsOf } from '../../config.ts'
 import { formatQueues } from '../../queue-range.ts'
 import { divertChains, objectsText, rulesText } from '../../ruleset/text.ts'
 import { runFlags } from '../../run-flags.ts'
@@ -31,7 +31,8 @@ export default class RulesetPrint extends KnpCommand {
       (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${formatQueues(config.queue)}\n`,
     )
     const { onFailure, denyWith, remember } = config
-    const rules = rulesText({ marks, onFailure, denyWith, remember, failsafe: failsafeOf(config) })
+    const pods = unknownPodsOf(config).podBlocks
+    const rules = rulesText({ marks, onFailure, denyWith, remember, failsafe: failsafeOf(config), pods })
     const text = objectsText(remember) + rules + divert.join('')
     await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }

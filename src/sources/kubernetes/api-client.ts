@@ -36,6 +36,15 @@ export class ApiClient {
     this.#readOnce().catch(() => {})
   }
 
+  /** Where its connections go: to the API server or, where there is one, to the proxy. */
+  get endpoint(): { readonly host: string; readonly port: number } | undefined {
+    if (!this.#current) return undefined
+    const { server, proxy } = this.#current.access
+    const { protocol, hostname, port } = new URL(proxy ?? server)
+    const host = hostname.replace(/^\[(.*)\]$/, '$1')
+    return { host, port: port === '' ? (protocol === 'http:' ? 80 : 443) : Number(port) }
+  }
+
   /**
    * The answer to a GET, its body yet to come: it breaks with ApiFailure when it falls silent. Throws ApiFailure for every
    * status but 200, and KnpError UNREADABLE_SOURCE where the credentials cannot be read.

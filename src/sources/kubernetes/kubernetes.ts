@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Delta, PolicyObject } from '../../engine/index.ts'
 import { KnpError } from '../../errors.ts'
-import type { Source, SourceHealth } from '../source.ts'
+import type { Cluster, Source, SourceHealth } from '../source.ts'
 import type { Access, ClusterChoice } from './access.ts'
 import { ApiClient } from './api-client.ts'
 import { ApiFailure, asKnpError } from './api-failure.ts'
@@ -41,6 +41,7 @@ const CONFIRM_PART = 0.1
  */
 export class KubernetesSource implements Source {
   readonly name: string
+  readonly cluster: Cluster = { apiServer: () => this.#api.endpoint }
   readonly #timing: Timing
   readonly #onHealth: (health: SourceHealth) => void
   readonly #api: ApiClient

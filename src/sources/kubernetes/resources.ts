@@ -121,7 +121,11 @@ export const builtInResources: readonly Resource[] = [
     apiVersion: 'v1',
     name: 'nodes',
     path: '/api/v1/nodes',
-    wanted: fields({ metadata, status: fields({ addresses: { items: fields({ type: 'all', address: 'all' }) } }) }),
+    wanted: fields({
+      metadata,
+      spec: fields({ podCIDR: 'all', podCIDRs: 'all' }),
+      status: fields({ addresses: { items: fields({ type: 'all', address: 'all' }) } }),
+    }),
     read: readNode,
   },
   {

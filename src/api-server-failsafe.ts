@@ -1,0 +1,77 @@
+import { lookup } from 'node:dns/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { blockOf, parseAddress } from './engine/address.ts'
+import { type FailsafeRule, formatFailsafe } from './ruleset/failsafe.ts'
+import type { Cluster } from './sources/source.ts'
+
+/** Answers all addresses of a host name, or of an address itself. */
+export type LookUp = (host: string) => Promise<readonly { readonly address: string }[]>
+
+/** How often names are looked up again: the addresses of an API server change when it is moved. */
+const INTERVAL_MS = 10_000
+/** Nothing waits for a resolver that does not answer. */
+const FIRST_TIMEOUT_MS = 2000
+
+/**
+ * What lets this machine reach the API servers of its sources, whatever policies say of it. Follows their names; where one
+ * cannot be looked up, its last addresses hold.
+ */
+export class ApiServerFailsafe {
+  readonly #clusters: readonly Cluster[]
+  readonly #lookUp: LookUp
+  readonly #addresses = new Map<string, readonly string[]>()
+  #rules: readonly FailsafeRule[] = []
+
+  constructor(clusters: readonly Cluster[], lookUp: LookUp = (host) => lookup(host, { all: true })) {
+    this.#clusters = clusters
+    this.#lookUp = lookUp
+  }
+
+  /** As outbound rules; none before the API servers are known. */
+  get rules(): readonly FailsafeRule[] {
+    return this.#rules
+  }
+
+  /** Looks all names up. Answers whether the rules are others than before. */
+  async update(): Promise<boolean> {
+    const rules = (await Promise.all(this.#clusters.map((cluster) => this.#ruleFor(cluster)))).flat()
+    const isSame = textOf(rules) === textOf(this.#rules)
+    this.#rules = rules
+    return !isSame
+  }
+
+  /** The first update; not waited for any longer than a moment. */
+  async begin(): Promise<void> {
+    if (this.#clusters.length === 0) return
+    const timer = new AbortController()
+    await Promise.race([this.update(), sleep(FIRST_TIMEOUT_MS, undefined, { signal: timer.signal }).catch(() => {})])
+    timer.abort()
+  }
+
+  /** Goes on with updates until the signal aborts. */
+  async follow(onChange: () => void, signal: AbortSignal): Promise<void> {
+    if (this.#clusters.length === 0) return
+    while (!signal.aborted) {
+      await sleep(INTERVAL_MS, undefined, { signal, ref: false }).catch(() => {})
+      if (!signal.aborted && (await this.update())) onChange()
+    }
+  }
+
+  async #ruleFor(cluster: Cluster): Promise<FailsafeRule[]> {
+    const server = cluster.apiServer()
+    if (!server) return []
+    const { host, port } = server
+    try {
+      const found = await this.#lookUp(host)
+      this.#addresses.set(host, found.map(({ address }) => address).sort())
+    } catch {
+      // Its last ones hold.
+    }
+    const peers = (this.#addresses.get(host) ?? []).flatMap((text) => parseAddress(text) ?? [])
+    return peers.length === 0 ? [] : [{ protocol: 'tcp', port, peers: peers.map(blockOf) }]
+  }
+}
+
+function textOf(rules: readonly FailsafeRule[]): string {
+  return rules.map(formatFailsafe).join(' ')
+}
