@@ -240,6 +240,8 @@ function sampleOf(path: string, value: Schema): unknown {
     'control.group': 'adm',
     'failsafe.inbound': [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8'] }],
     'failsafe.outbound': [{ protocol: 'udp', port: 53, to: ['10.0.0.53/32'] }],
+    podCIDRs: ['10.244.1.0/24'],
+    'failsafe.apiServer': false,
     evaluators: [{ module: '/etc/knp/quarantine.js', before: 'NetworkPolicy' }],
   }
   if (path in fixed) return fixed[path]
