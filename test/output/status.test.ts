@@ -248,3 +248,26 @@ t.test('doubtful objects are told, and are in force all the same', async (t) => 
   t.notMatch(formatStatus(warned), '\u001b', 'made printable')
   t.ok(isHealthy(warned))
 })
+
+t.test('pods that nobody knows', async (t) => {
+  const unknownPods = {
+    unknownLocal: 'deny',
+    holdMs: 500,
+    addresses: 1,
+    blocks: ['10.244.1.0/24'],
+    holding: 2,
+    held: 57,
+    allowed: 0,
+    denied: 4,
+  } as const
+  t.notMatch(formatStatus(healthy), 'unknown pods')
+  t.match(
+    formatStatus({ ...healthy, unknownPods }),
+    /^unknown pods +1 address, and in 10\.244\.1\.0\/24; 2 packets held, 57 so far; after 500ms deny: 4 denied and 0 allowed without being known$/m,
+  )
+  t.match(
+    formatStatus({ ...healthy, unknownPods: { ...unknownPods, addresses: 2, blocks: [] } }),
+    /^unknown pods +2 addresses; 2 packets/m,
+  )
+  t.match(statusJson({ ...healthy, unknownPods }), { unknownPods })
+})

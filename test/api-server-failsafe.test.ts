@@ -1,0 +1,42 @@
+import t from 'tap'
+import { ApiServerFailsafe } from '../src/api-server-failsafe.ts'
+import { formatFailsafe } from '../src/ruleset/failsafe.ts'
+
+t.test('follows where an API server is', async (t) => {
+  let server: { host: string; port: number } | undefined
+  let found: readonly { address: string }[] | Error = []
+  const failsafe = new ApiServerFailsafe([{ apiServer: () => server }], async (host) => {
+    t.equal(host, 'api.example')
+    if (found instanceof Error) throw found
+    return found
+  })
+  const rules = () => failsafe.rules.map(formatFailsafe)
+  await failsafe.begin()
+  t.same(rules(), [], 'nobody has said where it is')
+  server = { host: 'api.example', port: 6443 }
+  t.equal(await failsafe.update(), false, 'it has no address')
+  found = [{ address: '192.0.2.9' }, { address: '2001:db8::9' }]
+  t.equal(await failsafe.update(), true)
+  t.same(rules(), ['tcp/6443@192.0.2.9/32,2001:db8::9/128'])
+  found = [...found].reverse()
+  t.equal(await failsafe.update(), false, 'in another order')
+  found = new Error('ENOTFOUND')
+  t.equal(await failsafe.update(), false)
+  t.same(rules(), ['tcp/6443@192.0.2.9/32,2001:db8::9/128'], 'its last ones hold')
+  found = [{ address: '192.0.2.10' }]
+  t.equal(await failsafe.update(), true)
+  t.same(rules(), ['tcp/6443@192.0.2.10/32'])
+})
+
+t.test('an address is looked up as it is', async (t) => {
+  const failsafe = new ApiServerFailsafe([{ apiServer: () => ({ host: '127.0.0.1', port: 443 }) }])
+  await failsafe.begin()
+  t.same(failsafe.rules.map(formatFailsafe), ['tcp/443@127.0.0.1/32'])
+})
+
+t.test('nothing waits for a resolver that does not answer', async (t) => {
+  const clusters = [{ apiServer: () => ({ host: 'api.example', port: 443 }) }]
+  const failsafe = new ApiServerFailsafe(clusters, () => new Promise(() => {}))
+  await failsafe.begin()
+  t.same(failsafe.rules, [])
+})
