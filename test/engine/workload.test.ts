@@ -1,5 +1,5 @@
 import t from 'tap'
-import { formatAddress } from '../../src/engine/address.ts'
+import { formatAddress, formatBlock } from '../../src/engine/address.ts'
 import { ObjectReader } from '../../src/engine/object-reader.ts'
 import { readNamespace, readNode, readPod } from '../../src/engine/workload.ts'
 
@@ -100,6 +100,21 @@ t.test('namespaces carry their name as a label, written or not', async (t) => {
     'shop',
     'and no other',
   )
+})
+
+t.test('blocks of a node’s pods', async (t) => {
+  const blocksOf = (spec: object) => {
+    const { podBlocks } = readNode(new ObjectReader({ metadata: { name: 'n1' }, spec }))
+    return podBlocks?.map(formatBlock)
+  }
+  const podCIDRs = ['10.244.1.0/24', 'fd00:1::/64']
+  t.same(blocksOf({ podCIDR: '10.244.1.0/24', podCIDRs }), podCIDRs)
+  t.same(blocksOf({ podCIDR: '10.244.1.0/24' }), ['10.244.1.0/24'], 'as older ones have it')
+  t.equal(blocksOf({ podCIDR: '', podCIDRs: [] }), undefined)
+  t.equal(blocksOf({}), undefined, 'where the network plugin keeps them elsewhere')
+  t.throws(() => blocksOf({ podCIDRs: ['10.244.1.0'] }), {
+    message: /^spec\.podCIDRs\[0\]: "10\.244\.1\.0" is no CIDR/,
+  })
 })
 
 t.test('addresses of a node are its IP addresses, not its names', async (t) => {

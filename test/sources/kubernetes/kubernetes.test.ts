@@ -1,7 +1,9 @@
 import t from 'tap'
-import type { Policy, Workload } from '../../../src/engine/index.ts'
+import { type Policy, parseBlock, type Workload } from '../../../src/engine/index.ts'
+import type { Access } from '../../../src/sources/kubernetes/access.ts'
+import { ApiClient } from '../../../src/sources/kubernetes/api-client.ts'
 import { listsOf, watchesOf } from './api-server.ts'
-import { begin, clusterPolicy, follow, namespace, networkPolicy, node, pod, serve, soon } from './follow.ts'
+import { begin, clusterPolicy, follow, namespace, networkPolicy, node, pod, quick, serve, soon } from './follow.ts'
 
 t.test('the first picture is whole, and comes at once', async (t) => {
   const server = await serve(t)
@@ -37,6 +39,30 @@ t.test('the first picture is whole, and comes at once', async (t) => {
   const pages = server.asked.filter(listsOf('pods'))
   t.equal(pages.length, 3, 'in pages of three')
   t.match(source.health(), { name: 'kubernetes', isCurrent: true, error: undefined, restarts: 0, notes: [] })
+})
+
+t.test('what a machine of the cluster needs to know: where its pods are, and the API server', async (t) => {
+  const server = await serve(t)
+  const podCIDRs = ['10.244.1.0/24', 'fd00:1::/64']
+  server.put({ ...node('n1', '192.0.2.1'), spec: { podCIDR: podCIDRs[0], podCIDRs, taints: [] } })
+  const { objects, source } = await follow(t, server)
+  t.match(objects.get('Node /n1'), { podBlocks: podCIDRs.map((text) => parseBlock(text)) })
+  const { hostname, port } = new URL(server.url)
+  t.same(source.cluster.apiServer(), { host: hostname, port: Number(port) })
+  const through = (access: Partial<Access>) =>
+    new ApiClient(async () => ({ ...server.access(), ...access }), { ...quick })
+  const places: readonly [access: Partial<Access>, host: string, port: number][] = [
+    [{ server: 'https://api.example' }, 'api.example', 443],
+    [{ server: 'https://[2001:db8::9]:6443' }, '2001:db8::9', 6443],
+    [{ proxy: 'http://proxy.example' }, 'proxy.example', 80],
+  ]
+  for (const [access, host, port] of places) {
+    const client = through(access)
+    t.equal(client.endpoint, undefined, 'before it is known')
+    await client.open('/', AbortSignal.abort()).catch(() => {})
+    t.same(client.endpoint, { host, port })
+    client.close()
+  }
 })
 
 t.test('pods of a workload share what they have alike', async (t) => {
