@@ -39,7 +39,11 @@ t.test('a change has some connections rechecked', { skip }, async (t) => {
     const held = await listener.take()
     t.equal(held.length, 1, `${comment}: queued`)
     const mark = held[0]?.mark ?? 0
-    t.equal(mark & marks.packetMask, marks.queued | bits, `${comment}: ${(bits & marks.reply) === 0 ? 'original' : 'reply'} direction`)
+    t.equal(
+      mark & marks.packetMask,
+      marks.queued | bits,
+      `${comment}: ${(bits & marks.reply) === 0 ? 'original' : 'reply'} direction`,
+    )
     return (verdict: keyof typeof verdicts, stamp: number) =>
       listener.answer(held.map((packet) => verdicts[verdict](packet.mark, stamp)))
   }
@@ -87,7 +91,10 @@ t.test('a change has some connections rechecked', { skip }, async (t) => {
         t.match(await still, { ok: true })
 
         const other = second.exchange('the other one', DENIED_MS)
-        await (await takeOne(t, marks.stamped, 'what was judged of one says nothing of another'))('denied', listener.stamp)
+        await (await takeOne(t, marks.stamped, 'what was judged of one says nothing of another'))(
+          'denied',
+          listener.stamp,
+        )
         t.match(await other, { ok: false, error: 'timeout' })
         const fresh = await openStamped(t, address)
         await listener.endRecheck()
