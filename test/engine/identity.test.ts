@@ -1,6 +1,9 @@
 import t from 'tap'
 import { formatAddress } from '../../src/engine/address.ts'
+import { Compiler } from '../../src/engine/compile.ts'
 import { identityOf, workloadOf } from '../../src/engine/identity.ts'
+import type { Workload } from '../../src/engine/objects.ts'
+import { policyKinds } from '../../src/engine/pipeline.ts'
 import { address } from '../fixtures/packets.ts'
 import { shop } from '../fixtures/shop.ts'
 import { podLine, policyLine, type World, worldOf } from '../fixtures/world.ts'
@@ -52,6 +55,45 @@ t.test('ten thousand addresses are found, and no others', async (t) => {
     names.filter((_, i) => ownerOf(world, ip(i).replace(/1$/, '2')) !== undefined),
     [],
   )
+})
+
+t.test('workloads that share their labels, as sources give them, are told apart by everything else', async (t) => {
+  const labels = new Map([['app', 'web']])
+  const http = [{ name: 'http', protocol: 6, port: 80 }]
+  const named = (name: string, namespace: string, ports = none, its = labels): Workload => ({
+    type: 'Workload',
+    ref: { kind: 'Pod', namespace, name },
+    isHost: false,
+    namespace,
+    name,
+    labels: its,
+    node: undefined,
+    hostNetwork: false,
+    addresses: [],
+    ports,
+    forwards: [],
+    phase: 'Running',
+    createdMs: 0,
+  })
+  const none: Workload['ports'] = []
+  const compiler = new Compiler(policyKinds)
+  const workloads = [named('a', 'shop'), named('b', 'shop'), named('c', 'bank'), named('d', 'bank', http)]
+  const deltas = [
+    { upserts: workloads, deletes: [] },
+    // The identity goes, and its number becomes another's.
+    { upserts: [], deletes: ['Pod bank/d'] },
+    { upserts: [named('e', 'bank', http, new Map([['app', 'db']])), named('f', 'bank', http)], deletes: [] },
+  ]
+  const seen = deltas.map((delta) => {
+    const { identities } = compiler.update(delta)
+    return identities.workloads.flatMap((workload, slot) => {
+      const identity = workload && identities.identities[identityOf(identities.tables, slot)]
+      const app = identity?.labels.get('app')
+      return identity ? [`${workload.name}: ${identity.namespace} ${app} ${identity.ports.length}`] : []
+    })
+  })
+  t.strictSame(seen[0], ['a: shop web 0', 'b: shop web 0', 'c: bank web 0', 'd: bank web 1'])
+  t.strictSame(seen[2]?.slice(-2).toSorted(), ['e: bank db 1', 'f: bank web 1'])
 })
 
 t.test('workloads that policies cannot tell apart share one identity', async (t) => {

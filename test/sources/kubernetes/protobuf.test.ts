@@ -57,6 +57,7 @@ const items: object[] = [
     },
     spec: {
       nodeName: '',
+      hostNetwork: false,
       containers: [
         { name: 'a', ports: [{ containerPort: 65535, protocol: 'UDP', name: 'dns' }] },
         { name: 'b' },
