@@ -77,7 +77,7 @@ function rememberedText({ remember, counters }: FirewallStatus): string {
   ].join(', ')
 }
 
-/** `2 addresses, and in 10.244.1.0/24; 3 packets wait (up to 500ms); 41 had to, 38 of them denied, 0 allowed unknown`. */
+/** `2 addresses, and in 10.244.1.0/24; 3 packets held, 41 so far; after 500ms deny: 38 denied and 0 allowed without being known`. */
 function unknownPodsText(pods: NonNullable<FirewallStatus['unknownPods']>): string {
   const { unknownLocal, holdMs, addresses, blocks, holding, held, allowed, denied } = pods
   const where = `${count(addresses, 'address', 'addresses')}${blocks.length === 0 ? '' : `, and in ${blocks.join(', ')}`}`
