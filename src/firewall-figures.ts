@@ -6,13 +6,16 @@ import {
   observe,
   readHistograms,
 } from './datapath/histogram.ts'
-import type { PacketThreads } from './datapath/threads.ts'
+import type { LogState, PacketThreads } from './datapath/threads.ts'
 import { type DecisionCounts, DecisionTotals } from './decision-totals.ts'
 import type { CompiledPolicy, PolicyKind } from './engine/index.ts'
 
 /** What a running firewall has counted and timed. */
 export interface FirewallFigures {
-  readonly decisions: DecisionCounts
+  /** Of packets that packet threads were asked about, and of those that the kernel answered like one that they were. */
+  readonly decisions: { readonly asked: DecisionCounts; readonly remembered: DecisionCounts }
+  /** What is known of the latter. */
+  readonly log: LogState
   /** From the receipt of a batch of packets to its answers; each packet counts. */
   readonly decisionSeconds: HistogramReading
   /** How long packets can have waited for their thread at most. */
@@ -27,13 +30,16 @@ const MS_PER_SECOND = 1000
 
 /** Keeps what the main thread counts and times, and adds up what packet threads do. */
 export class FigureKeeper {
-  readonly #decisions: DecisionTotals
+  readonly #asked: DecisionTotals
+  readonly #remembered: DecisionTotals
   readonly #compile: HistogramWords = createHistogram(changeBounds)
   readonly #apply: HistogramWords = createHistogram(changeBounds)
 
   /** @param kinds in order of precedence */
   constructor(kinds: readonly PolicyKind[]) {
-    this.#decisions = new DecisionTotals(kinds.map(({ name }) => name))
+    const names = kinds.map(({ name }) => name)
+    this.#asked = new DecisionTotals(names)
+    this.#remembered = new DecisionTotals(names)
   }
 
   /** A generation was compiled. */
@@ -48,14 +54,21 @@ export class FigureKeeper {
 
   /** The threads decide by the latest generation, no more by the former one. */
   swapped(threads: PacketThreads, former: CompiledPolicy, latest: CompiledPolicy): void {
-    this.#decisions.retire(threads.takeRetired(), former.policyNames, latest.policyNames)
+    const { asked, remembered } = threads.takeRetired()
+    this.#asked.retire(asked, former.policyNames, latest.policyNames)
+    this.#remembered.retire(remembered, former.policyNames, latest.policyNames)
   }
 
   /** All until now. @param compiled what the threads decide by */
   read(threads: PacketThreads, { policyNames }: CompiledPolicy): FirewallFigures {
     const { decision, wait } = threads.times()
+    const { asked, remembered } = threads.tallies()
     return {
-      decisions: this.#decisions.read(threads.tallies(), policyNames),
+      decisions: {
+        asked: this.#asked.read(asked, policyNames),
+        remembered: this.#remembered.read(remembered, policyNames),
+      },
+      log: threads.log,
       decisionSeconds: decision,
       waitSeconds: wait,
       compileSeconds: readHistograms([this.#compile], changeBounds),

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { changeBounds, createHistogram, observe, packetBounds, readHistograms } from '../src/datapath/histogram.ts'
+import type { PolicyCount } from '../src/decision-totals.ts'
 import type { FirewallFigures } from '../src/firewall-figures.ts'
 import { definitions } from '../src/metrics/definitions.ts'
 import { Exporter } from '../src/metrics/exporter.ts'
@@ -14,29 +15,28 @@ observe(words, packetBounds, 0.00004, 3)
 observe(words, packetBounds, 2, 1)
 const seconds = readHistograms([words], packetBounds)
 const none = readHistograms([createHistogram(changeBounds)], changeBounds)
+const ofP = (count: number): PolicyCount => ({
+  direction: 'egress',
+  tier: 'NetworkPolicy',
+  verdict: 'allow',
+  count,
+  policy: { kind: 'NetworkPolicy', namespace: 'shop', name: 'p' },
+})
 const figures: FirewallFigures = {
   decisions: {
-    tiers: [
-      { direction: 'ingress', tier: 'Admin', verdict: 'deny', count: 5 },
-      { direction: 'none', tier: 'Default', verdict: 'allow', count: 7 },
-    ],
-    policies: [
-      {
-        direction: 'egress',
-        tier: 'NetworkPolicy',
-        verdict: 'allow',
-        count: 9,
-        policy: { kind: 'NetworkPolicy', namespace: 'shop', name: 'p' },
-      },
-      {
-        direction: 'ingress',
-        tier: 'Admin',
-        verdict: 'deny',
-        count: 5,
-        policy: { kind: 'AdminNetworkPolicy', name: 'a"\n\\b' },
-      },
-    ],
+    asked: {
+      tiers: [
+        { direction: 'ingress', tier: 'Admin', verdict: 'deny', count: 5 },
+        { direction: 'none', tier: 'Default', verdict: 'allow', count: 7 },
+      ],
+      policies: [ofP(9), { ...ofP(5), policy: { kind: 'AdminNetworkPolicy', name: 'a"\n\\b' } }],
+    },
+    remembered: {
+      tiers: [{ direction: 'none', tier: 'Default', verdict: 'allow', count: 3 }],
+      policies: [ofP(20)],
+    },
   },
+  log: { isRead: true, noted: 23, lost: 4 },
   decisionSeconds: seconds,
   waitSeconds: seconds,
   compileSeconds: none,
@@ -86,13 +86,18 @@ t.test('values', async (t) => {
   t.same(of('knp_build_info'), { '1.2.3': 1 })
   t.same(of('knp_config_info'), { 'enforce closed drop': 1 })
   t.same(of('knp_enforcing'), { '': 1 })
-  t.same(of('knp_decisions_total'), { 'ingress Admin deny': 5, 'none Default allow': 7 })
+  t.same(of('knp_decisions_total'), {
+    'ingress Admin deny asked': 5,
+    'none Default allow asked': 7,
+    'none Default allow remembered': 3,
+  })
   t.same(of('knp_policy_decisions_total'), {
-    'egress NetworkPolicy NetworkPolicy shop p allow': 9,
-    'ingress Admin AdminNetworkPolicy  a\\"\\n\\\\b deny': 5,
+    'egress NetworkPolicy NetworkPolicy shop p allow': 29,
+    'egress NetworkPolicy AdminNetworkPolicy  a\\"\\n\\\\b allow': 5,
   })
   t.same(of('knp_workloads'), { known: 9, selected: 4, protected: 1 })
   t.same(of('knp_remembered_packets_total'), { allow: 5, deny: 6 })
+  t.same(of('knp_remembered_unknown_packets_total'), { '': 4 })
   t.same(of('knp_queue_length_packets'), { 100: 2, 101: 0 })
   t.same(of('knp_queue_capacity_packets'), { 100: 8192, 101: 8192 })
   t.same(of('knp_queue_dropped_packets_total'), { '100 queue': 3, '100 socket': 4, '101 queue': 0, '101 socket': 0 })

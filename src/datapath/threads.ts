@@ -19,6 +19,12 @@ export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 't
   readonly logGroup?: number
 }
 
+/** What threads count: of packets that they were asked about, and of those that the kernel has answered by itself. */
+export interface Tallies {
+  readonly asked: readonly TallyWords[]
+  readonly remembered: readonly TallyWords[]
+}
+
 /** What became of the packet log. */
 export interface LogState {
   /** Whether rules may log: somebody reads. */
@@ -104,14 +110,16 @@ export class PacketThreads {
     return this.#threads.map(({ queue, counters }) => ({ queue, counters: readCounters(counters) }))
   }
 
-  /** What each is counting, by who decided. */
-  tallies(): readonly TallyWords[] {
-    return [...this.#threads, ...this.#log.threads()].map(({ tally }) => tally)
+  /** What is being counted, by who decided. */
+  tallies(): Tallies {
+    const words = ({ tally }: PacketThread) => tally
+    return { asked: this.#threads.map(words), remembered: this.#log.threads().map(words) }
   }
 
   /** What they had counted until the last swap, where it brought other policies; once. Nobody writes there any more. */
-  takeRetired(): readonly TallyWords[] {
-    return [...this.#threads, ...this.#log.threads()].flatMap((thread) => thread.takeRetired() ?? [])
+  takeRetired(): Tallies {
+    const words = (thread: PacketThread) => thread.takeRetired() ?? []
+    return { asked: this.#threads.flatMap(words), remembered: this.#log.threads().flatMap(words) }
   }
 
   /** How long packets took, those of all queues together. */

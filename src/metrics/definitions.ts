@@ -1,4 +1,5 @@
 import type { PacketCounters } from '../datapath/threads.ts'
+import type { FirewallFigures } from '../firewall-figures.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
 import type { QueueStatistics } from '../native/queue-statistics.ts'
 import type { RulesetCounters } from '../ruleset/ruleset.ts'
@@ -6,6 +7,7 @@ import type { SourceHealth } from '../sources/source.ts'
 import { histogram, type MetricDefinition, type Sample, single } from './reading.ts'
 
 const MS_PER_SECOND = 1000
+const origins = ['asked', 'remembered'] as const
 
 const state: readonly MetricDefinition[] = [
   {
@@ -99,34 +101,25 @@ const decisions: readonly MetricDefinition[] = [
     name: 'knp_decisions_total',
     type: 'counter',
     help:
-      'Packets that packet threads decided, by whose policies did (source: egress, destination: ingress) and by tier. ' +
-      'What the kernel remembers is not among them: see knp_remembered_packets_total.',
-    labels: ['direction', 'tier', 'verdict'],
+      'Packets by what decided them: whose policies (source: egress, destination: ingress), which tier; origin says whether a ' +
+      'packet thread was asked, or the kernel answered by itself like one that was.',
+    labels: ['direction', 'tier', 'verdict', 'origin'],
     read: ({ figures }) =>
-      (figures?.decisions.tiers ?? []).map(({ direction, tier, verdict, count }) => ({
-        labels: { direction, tier, verdict },
-        value: count,
-      })),
+      origins.flatMap((origin) =>
+        (figures?.decisions[origin].tiers ?? []).map(({ direction, tier, verdict, count }) => ({
+          labels: { direction, tier, verdict, origin },
+          value: count,
+        })),
+      ),
   },
   {
     name: 'knp_policy_decisions_total',
     type: 'counter',
     help:
-      'The same by policy, for the policies that there are and have decided anything. A denial for want of a rule counts for ' +
-      'the first by name of the NetworkPolicies that isolate the workload.',
+      'The same by policy, for the policies that there are and have decided anything, whatever the origin. A denial for want of a ' +
+      'rule counts for the first by name of the NetworkPolicies that isolate the workload.',
     labels: ['direction', 'tier', 'policy_kind', 'policy_namespace', 'policy_name', 'verdict'],
-    read: ({ figures }) =>
-      (figures?.decisions.policies ?? []).map(({ direction, tier, verdict, count, policy }) => ({
-        labels: {
-          direction,
-          tier,
-          policy_kind: policy.kind,
-          policy_namespace: policy.namespace ?? '',
-          policy_name: policy.name,
-          verdict,
-        },
-        value: count,
-      })),
+    read: ({ figures }) => (figures ? policySamples(figures.decisions) : []),
   },
   {
     name: 'knp_remembered_packets_total',
@@ -138,6 +131,14 @@ const decisions: readonly MetricDefinition[] = [
       { labels: { verdict: 'deny' }, value: counters.rememberedDenied },
     ]),
   },
+  single(
+    {
+      name: 'knp_remembered_unknown_packets_total',
+      type: 'counter',
+      help: 'Those of them that are missing in knp_decisions_total: they came faster than they could be noted.',
+    },
+    ({ figures }) => figures?.log.lost,
+  ),
   kernel('knp_asked_packets_total', 'Packets that the kernel asked userspace about.', 'queued'),
   kernel(
     'knp_unanswered_packets_total',
@@ -255,6 +256,25 @@ const changes: readonly MetricDefinition[] = [
 
 /** All metrics of knp's own, in the order in which people read them. docs/metrics.md lists them. */
 export const definitions: readonly MetricDefinition[] = [...state, ...decisions, ...queues, ...sources, ...changes]
+
+function policySamples({ asked, remembered }: FirewallFigures['decisions']): Sample[] {
+  const samples = new Map<string, { labels: Readonly<Record<string, string>>; value: number }>()
+  for (const { direction, tier, verdict, count, policy } of [...asked.policies, ...remembered.policies]) {
+    const labels = {
+      direction,
+      tier,
+      policy_kind: policy.kind,
+      policy_namespace: policy.namespace ?? '',
+      policy_name: policy.name,
+      verdict,
+    }
+    const key = Object.values(labels).join(' ')
+    const sample = samples.get(key)
+    if (sample) sample.value += count
+    else samples.set(key, { labels, value: count })
+  }
+  return [...samples.values()]
+}
 
 function ofStatus(read: (status: FirewallStatus) => readonly Sample[]): MetricDefinition['read'] {
   return ({ status }) => (status ? read(status) : [])
