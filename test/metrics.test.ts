@@ -98,6 +98,8 @@ t.test('values', async (t) => {
   t.same(of('knp_workloads'), { known: 9, selected: 4, protected: 1 })
   t.same(of('knp_remembered_packets_total'), { allow: 5, deny: 6 })
   t.same(of('knp_remembered_unknown_packets_total'), { '': 4 })
+  t.same(of('knp_held_packets_total'), { '': 3 })
+  t.same(of('knp_unknown_pod_packets_total'), { allow: 0, deny: 1 })
   t.same(of('knp_queue_length_packets'), { 100: 2, 101: 0 })
   t.same(of('knp_queue_capacity_packets'), { 100: 8192, 101: 8192 })
   t.same(of('knp_queue_dropped_packets_total'), { '100 queue': 3, '100 socket': 4, '101 queue': 0, '101 socket': 0 })

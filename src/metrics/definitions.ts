@@ -154,8 +154,8 @@ const decisions: readonly MetricDefinition[] = [
     {
       name: 'knp_decision_duration_seconds',
       help:
-        'How long packets were with their packet thread: from the receipt of a batch to the answers to all of it. Counts packets; ' +
-        'the kernel is not in it.',
+        'How long packets were with their packet thread: from the receipt of a batch to the answers to it. Counts packets, ' +
+        'those that were held for longer too. The time in the kernel is not in it.',
     },
     ({ decisionSeconds }) => decisionSeconds,
   ),
@@ -254,8 +254,45 @@ const changes: readonly MetricDefinition[] = [
   ),
 ]
 
+const unknownPods: readonly MetricDefinition[] = [
+  status(
+    'knp_held_packets_total',
+    'counter',
+    'Packets that had to wait because one end was a pod of this machine that no source knew.',
+    ({ unknownPods }) => unknownPods?.held,
+  ),
+  status('knp_holding_packets', 'gauge', 'Those that wait now.', ({ unknownPods }) => unknownPods?.holding),
+  {
+    name: 'knp_unknown_pod_packets_total',
+    type: 'counter',
+    help: 'Those that waited in vain, or found no room to wait, by what became of them.',
+    labels: ['verdict'],
+    read: ofStatus(({ unknownPods }) =>
+      unknownPods
+        ? [
+            { labels: { verdict: 'allow' }, value: unknownPods.allowed },
+            { labels: { verdict: 'deny' }, value: unknownPods.denied },
+          ]
+        : [],
+    ),
+  },
+  status(
+    'knp_unknown_pod_addresses',
+    'gauge',
+    'Addresses with a route of their own on this machine that nobody has now.',
+    ({ unknownPods }) => unknownPods?.addresses,
+  ),
+]
+
 /** All metrics of knp's own, in the order in which people read them. docs/metrics.md lists them. */
-export const definitions: readonly MetricDefinition[] = [...state, ...decisions, ...queues, ...sources, ...changes]
+export const definitions: readonly MetricDefinition[] = [
+  ...state,
+  ...decisions,
+  ...unknownPods,
+  ...queues,
+  ...sources,
+  ...changes,
+]
 
 function policySamples({ asked, remembered }: FirewallFigures['decisions']): Sample[] {
   const samples = new Map<string, { labels: Readonly<Record<string, string>>; value: number }>()
