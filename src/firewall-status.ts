@@ -76,6 +76,8 @@ export interface FirewallStatus {
   readonly problems: readonly string[]
   /** When the picture in force was saved last for a start whose sources cannot be read; left out before. */
   readonly savedAtMs?: number
+  /** Where /metrics, /healthz and /readyz are served, as `127.0.0.1:9080`; left out where they are not. */
+  readonly metricsAddress?: string
   /** Policies that go back by themselves unless confirmed before then. */
   readonly trial?: { readonly folder: string; readonly endsAtMs: number }
   /** When the picture was saved that stands for a source that could not be read since the start. */

@@ -1,7 +1,7 @@
 import type { FirewallFigures } from '../firewall-figures.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
 import { liveness, probeAnswer, readiness } from '../health.ts'
-import { parseListenAddress } from '../listen-address.ts'
+import { formatListenAddress, parseListenAddress } from '../listen-address.ts'
 import type { Exporter } from '../metrics/exporter.ts'
 import type { Reading } from '../metrics/reading.ts'
 import type { Source } from '../sources/source.ts'
@@ -73,10 +73,17 @@ export class Monitoring {
     this.#state.firewall = firewall
   }
 
-  /** With the firewall's status, what is wrong here: a warning, since nothing of it keeps packets from being judged. */
+  /**
+   * With the firewall's status, where this is served, or why it is not: a warning, since nothing of it keeps packets from being
+   * judged.
+   */
   complete(status: FirewallStatus): FirewallStatus {
-    const problem = this.#server?.problem
-    return problem === undefined ? status : { ...status, warnings: [...status.warnings, problem] }
+    const { problem, address } = this.#server ?? {}
+    return {
+      ...status,
+      ...(problem !== undefined && { warnings: [...status.warnings, problem] }),
+      ...(address && { metricsAddress: formatListenAddress(address) }),
+    }
   }
 
   async close(): Promise<void> {

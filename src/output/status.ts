@@ -29,6 +29,7 @@ export function formatStatus(status: FirewallStatus): string {
     : `node ${status.nodeName}: decides for the workloads that run here`
   const rows: [string, string][] = [
     ['enforcing', status.enforcing ? 'yes' : 'NO'],
+    ['health', `${isHealthy(status) ? 'healthy' : 'UNHEALTHY'}, runs since ${timeText(status.startedAtMs)}`],
     ['mode', status.mode],
     ['this machine', place],
     ['policies', `${status.policies}, generation ${status.generation}`],
@@ -48,14 +49,18 @@ export function formatStatus(status: FirewallStatus): string {
       `${counters.queued} queued, ${counters.allowed} allowed, ${counters.denied} denied, ${counters.unanswered} without a verdict${counters.limited > 0 ? `, ${counters.limited} dropped beyond a source's rate` : ''}`,
     ],
     ['unreadable', `${packetThread.unreadable} (denied)`],
+    ...lossRows(status),
     ['repairs', `${status.repairs}${status.repairs === 0 ? '' : ' (another program changed the rules)'}`],
   ]
   if (status.host) rows.push(['host', hostText(status.host)], ['failsafe', failsafeText(status.failsafe)])
   for (const source of sources) {
     rows.push(['source', sourceText(source, status.restoredFromMs)])
-    // Those of files are told once, at the start; those of an API server come and go.
-    if (source.restarts !== undefined) for (const note of source.notes) rows.push(['note', note])
+    for (const note of source.notes.slice(0, MOST_NOTES)) rows.push(['note', note])
+    const more = source.notes.length - MOST_NOTES
+    if (more > 0) rows.push(['note', `and ${more} more, which knp status --json lists`])
   }
+  if (status.savedAtMs !== undefined) rows.push(['last good', `saved ${timeText(status.savedAtMs)}`])
+  if (status.metricsAddress !== undefined) rows.push(['metrics', `http://${status.metricsAddress}/metrics`])
   if (status.trial) rows.push(['on trial', trialText(status.trial)])
   for (const text of status.warnings) rows.push(['warning', text])
   const warning = protectionWarning(status)
@@ -65,6 +70,28 @@ export function formatStatus(status: FirewallStatus): string {
   return printable(
     `${rows.map(([name, value]) => `${name.padEnd(width)}  ${value.replaceAll('\n', `\n${' '.repeat(width + 2)}`)}`).join('\n')}\n`,
   )
+}
+
+/** Of one source: more would push everything else off the screen. */
+const MOST_NOTES = 20
+
+/** What should not happen; only where it does. */
+function lossRows({ queues, packetThread }: FirewallStatus): [string, string][] {
+  const dropped = queues.reduce((sum, { statistics }) => sum + (statistics?.dropped ?? 0), 0)
+  const userDropped = queues.reduce((sum, { statistics }) => sum + (statistics?.userDropped ?? 0), 0)
+  const losses: [number, string][] = [
+    [dropped, 'dropped by a full queue'],
+    [userDropped, 'dropped by a full socket'],
+    [packetThread.overflows, 'times a socket was full'],
+    [packetThread.answerErrors, 'answers refused by the kernel'],
+    [packetThread.failed, 'denied because an evaluator failed'],
+  ]
+  const texts = losses.flatMap(([count, text]) => (count > 0 ? [`${count} ${text}`] : []))
+  return texts.length > 0 ? [['losses', texts.join(', ')]] : []
+}
+
+function timeText(ms: number): string {
+  return new Date(ms).toISOString()
 }
 
 /** What the kernel does by itself. */
@@ -97,7 +124,7 @@ export function statusJson(status: FirewallStatus): object {
     schema: 'knp.status/v1',
     health: isHealthy(status) ? 'healthy' : 'unhealthy',
     ...rest,
-    startedAt: new Date(startedAtMs).toISOString(),
+    startedAt: timeText(startedAtMs),
   }
 }
 
@@ -127,20 +154,21 @@ function hostText({ name, ingress, egress, forwards }: NonNullable<FirewallStatu
 }
 
 function sourceText(
-  { name, isCurrent, syncedAtMs, lastEventAtMs, restarts }: FirewallStatus['sources'][number],
+  { name, isCurrent, syncedAtMs, lastEventAtMs, restarts, brokenSinceMs }: FirewallStatus['sources'][number],
   restoredFromMs: number | undefined,
 ): string {
-  const event = lastEventAtMs === undefined ? '' : `, last change ${new Date(lastEventAtMs).toISOString()}`
+  const event = lastEventAtMs === undefined ? '' : `, last change ${timeText(lastEventAtMs)}`
   const watches = restarts === undefined ? '' : `${event}, ${count(restarts, 'watch', 'watches')} begun again`
-  const read = syncedAtMs === undefined ? '' : `, read ${new Date(syncedAtMs).toISOString()}${watches}`
+  const read = syncedAtMs === undefined ? '' : `, read ${timeText(syncedAtMs)}${watches}`
   if (isCurrent) return `${name}: current${read}`
+  const broken = brokenSinceMs === undefined ? 'BROKEN' : `BROKEN since ${timeText(brokenSinceMs)}`
   if (syncedAtMs === undefined && restoredFromMs !== undefined)
-    return `${name}: BROKEN, the picture saved ${new Date(restoredFromMs).toISOString()} is in force`
-  return `${name}: BROKEN, the last good picture stays in force${read}`
+    return `${name}: ${broken}, the picture saved ${timeText(restoredFromMs)} is in force`
+  return `${name}: ${broken}, the last good picture stays in force${read}`
 }
 
 function trialText({ folder, endsAtMs }: NonNullable<FirewallStatus['trial']>): string {
-  return `${folder}, goes back at ${new Date(endsAtMs).toISOString()} unless confirmed (knp confirm)`
+  return `${folder}, goes back at ${timeText(endsAtMs)} unless confirmed (knp confirm)`
 }
 
 function failsafeText({ inbound, outbound }: FirewallStatus['failsafe']): string {

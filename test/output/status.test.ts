@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import { enforcingLine, formatStatus, isHealthy, protectionWarning, statusJson } from '../../src/output/status.ts'
+import { firewallStatus } from '../fixtures/firewall-status.ts'
 
 const packetThread = {
   queued: 9,
@@ -73,6 +74,7 @@ t.test('status as text', async (t) => {
   t.equal(
     formatStatus(healthy),
     `enforcing     yes
+health        healthy, runs since 2026-01-02T03:04:00.000Z
 mode          enforce
 this machine  node n1: decides for the workloads that run here
 policies      2, generation 3
@@ -90,7 +92,7 @@ source        files policies/: current, read 2026-01-02T03:04:05.000Z
 `,
   )
   const text = formatStatus({ ...broken, enforcing: false })
-  t.match(text, /^enforcing {5}NO\n/)
+  t.match(text, /^enforcing {5}NO\nhealth {8}UNHEALTHY, /)
   t.match(text, 'source        files policies/: BROKEN, the last good picture stays in force\n')
   t.match(
     text,
@@ -270,4 +272,37 @@ t.test('pods that nobody knows', async (t) => {
     /^unknown pods +2 addresses; 2 packets/m,
   )
   t.match(statusJson({ ...healthy, unknownPods }), { unknownPods })
+})
+
+t.test('what a source could not understand, by name', async (t) => {
+  const [source] = healthy.sources
+  const notes = Array.from({ length: 23 }, (_, i) => `a.yaml:${i}: Pod shop/p${i}: left out`)
+  const text = (count: number) => formatStatus({ ...healthy, sources: [{ ...source!, notes: notes.slice(0, count) }] })
+  t.match(text(1), /^note +a\.yaml:0: Pod shop\/p0: left out$/m)
+  t.match(text(20), /^note +a\.yaml:19: /m)
+  t.notMatch(text(20), ' more')
+  t.match(text(23), /^note +and 3 more, which knp status --json lists$/m)
+  t.notMatch(text(23), 'a.yaml:20:')
+})
+
+t.test('losses, only where there are any', async (t) => {
+  t.equal(row(healthy, 'losses'), undefined)
+  const { queues } = firewallStatus
+  const lossy = { ...packetThread, overflows: 2, answerErrors: 5, failed: 6 }
+  t.equal(
+    row({ ...healthy, queues, packetThread: lossy }, 'losses'),
+    '3 dropped by a full queue, 4 dropped by a full socket, 2 times a socket was full, 5 answers refused by the kernel, 6 denied because an evaluator failed',
+  )
+})
+
+t.test('since when, where, and what for', async (t) => {
+  const [source] = healthy.sources
+  const brokenSinceMs = Date.UTC(2026, 0, 3)
+  t.equal(
+    row({ ...healthy, sources: [{ ...source!, isCurrent: false, brokenSinceMs }] }, 'source'),
+    'files policies/: BROKEN since 2026-01-03T00:00:00.000Z, the last good picture stays in force, read 2026-01-02T03:04:05.000Z',
+  )
+  t.equal(row({ ...healthy, metricsAddress: '[::1]:9080' }, 'metrics'), 'http://[::1]:9080/metrics')
+  t.equal(row({ ...healthy, savedAtMs: brokenSinceMs }, 'last good'), 'saved 2026-01-03T00:00:00.000Z')
+  for (const name of ['metrics', 'last good']) t.equal(row(healthy, name), undefined)
 })
