@@ -100,8 +100,8 @@ t.test('it is killed and started again', async (t) => {
 t.test('it has forgotten what happened while it was away: policies that came and went', async (t) => {
   const gone = policy('gone', 'friend')
   await apply(cluster, [gone])
-  const list = JSON.parse(await cluster.kubectl(['-n', namespace, 'get', 'networkpolicies', '-o', 'json']))
-  const version: string = list.metadata.resourceVersion
+  const path = '/apis/networking.k8s.io/v1/networkpolicies'
+  const { metadata } = JSON.parse(await cluster.kubectl(['get', '--raw', path]))
   const fared = await during(async () => {
     await cluster.killApiServer()
     await cluster.behindTheBack(async (kubectl) => {
@@ -118,8 +118,8 @@ t.test('it has forgotten what happened while it was away: policies that came and
     await untilStatus(cluster, 'is current again', isCurrent, 90_000)
   })
   holds(t, fared)
-  const path = `/apis/networking.k8s.io/v1/networkpolicies?watch=true&timeoutSeconds=1&resourceVersion=${version}`
-  const { stdout, stderr } = await cluster.attemptKubectl(['get', '--raw', path])
+  const watch = `${path}?watch=true&timeoutSeconds=1&resourceVersion=${metadata.resourceVersion}`
+  const { stdout, stderr } = await cluster.attemptKubectl(['get', '--raw', watch])
   t.match(`${stdout}${stderr}`, /too old resource version|"code":410/, 'the history is gone')
   await remove(cluster, [onlyFriend, policy('come')])
   await until(
