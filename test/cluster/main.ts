@@ -28,18 +28,21 @@ import { Unsupported } from './programs.ts'
 
 const project = fileURLToPath(new URL('../..', import.meta.url))
 const short = ['daemon-set', 'policies', 'first-connections', 'api-server']
-const full = [...short, 'rolling-update']
+const full = [...short, 'definitions', 'rolling-update']
 const say = (text: string) => console.error(`test:cluster: ${text}`)
 
-/** Runs test files one after the other and prints what became of each test, then the totals. Answers the exit status. */
-async function runTests(files: readonly string[]): Promise<number> {
+/**
+ * Runs test files one after the other and prints what became of each test, then the totals. Answers the exit status.
+ * `pods`: how many are started for their first connections.
+ */
+async function runTests(files: readonly string[], pods: number): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'knp-results-'))
   const results = join(folder, 'tap')
   try {
     let status = 0
     for (const file of files) {
       say(file)
-      if ((await runTest(file, results)) !== 0) status = 1
+      if ((await runTest(file, pods, results)) !== 0) status = 1
     }
     const { code, stdout } = await attempt([process.execPath, 'scripts/count-results.ts', results], { cwd: project })
     process.stdout.write(stdout)
@@ -50,8 +53,8 @@ async function runTests(files: readonly string[]): Promise<number> {
 }
 
 /** Runs one file, appends what it says to `results`, and answers its exit status. A test says itself how long it may take. */
-async function runTest(file: string, results: string): Promise<number> {
-  const env = { ...process.env, TAP_TIMEOUT: '3600' }
+async function runTest(file: string, pods: number, results: string): Promise<number> {
+  const env = { KNP_FIRST_PODS: String(pods), ...process.env, TAP_TIMEOUT: '3600' }
   const child = spawn(process.execPath, ['--no-warnings', file], {
     cwd: project,
     env,
@@ -85,7 +88,9 @@ async function main(): Promise<number> {
   const named = (values.all ? full : short).map((name) => `test/cluster/${name}.test.ts`)
   const options = { kubeProxy: values['kube-proxy'], keep: values.keep, say }
   try {
-    return await withCluster(options, () => runTests(positionals.length > 0 ? positionals : named))
+    return await withCluster(options, () =>
+      runTests(positionals.length > 0 ? positionals : named, values.all ? 100 : 20),
+    )
   } catch (error) {
     if (!values['where-possible'] || !(error instanceof Unsupported)) throw error
     console.log(`test:cluster is left out: it ${error.message}`)
