@@ -116,6 +116,8 @@ async function main(): Promise<number> {
     if (!isSuite(name)) throw new Unsupported(`${name}: no suite; there are ${Object.keys(suites).join(' and ')}`)
   }
   const options = { kubeProxy: values['kube-proxy'], keep: values.keep, say }
+  // What the image is made of; the tree may move on while the suites run.
+  const commit = (await run(['git', 'describe', '--always', '--dirty', '--exclude=*'], { cwd: project })).trim()
   return await withCluster(options, async (cluster) => {
     let status = 0
     for (const name of names.filter(isSuite)) {
@@ -133,7 +135,7 @@ async function main(): Promise<number> {
           version,
           platform: await describePlatform(cluster),
           date: new Date().toISOString().slice(0, 10),
-          commit: (await run(['git', 'rev-parse', '--short', 'HEAD'], { cwd: project })).trim(),
+          commit,
           results,
         })
         const key = `${name}-${cluster.kubeProxy}`
