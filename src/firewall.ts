@@ -497,6 +497,11 @@ export class Firewall {
     return this.#threads.sockets()
   }
 
+  /** See {@link PacketThreads.rounds}. */
+  rounds(): readonly number[] {
+    return this.#threads.rounds()
+  }
+
   /**
    * Ends deciding. Under `closed` the table stays: what needs a verdict is dropped until the next start. Under `open` it
    * is taken down, unless the queues are `kept`: then packets go on waiting in them for the next process.

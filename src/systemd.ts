@@ -13,18 +13,22 @@ const FIRST_DESCRIPTOR = 3
 export class ServiceManager {
   /** What an earlier process of this service had kept, in the order it comes in. Whoever takes one closes it. */
   readonly kept: readonly KeptDescriptor[]
+  /** How often it wants to hear that this process is {@link alive}, in ms; `undefined` where it does not ask. */
+  readonly watchdogMs: number | undefined
   readonly #socket: string | undefined
 
   /** Takes what is meant for this process out of its environment, so that no child believes it is meant. */
   static fromEnvironment(env: NodeJS.ProcessEnv = process.env, pid = process.pid): ServiceManager {
     const { NOTIFY_SOCKET: socket, LISTEN_PID: listener, LISTEN_FDS: count, LISTEN_FDNAMES: names } = env
-    for (const name of ['NOTIFY_SOCKET', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PIDFDID'])
-      delete env[name]
-    return new ServiceManager(socket, Number(listener) === pid ? keptDescriptors(Number(count), names) : [])
+    const watchdogMs = watchdogOf(env, pid)
+    for (const name of variables) delete env[name]
+    const kept = Number(listener) === pid ? keptDescriptors(Number(count), names) : []
+    return new ServiceManager(socket, kept, watchdogMs)
   }
 
-  private constructor(socket: string | undefined, kept: readonly KeptDescriptor[]) {
+  private constructor(socket: string | undefined, kept: readonly KeptDescriptor[], watchdogMs: number | undefined) {
     this.kept = kept
+    this.watchdogMs = watchdogMs
     this.#socket = socket === '' ? undefined : socket
   }
 
@@ -36,6 +40,11 @@ export class ServiceManager {
   /** The service does what it is for. Throws a SystemError, as the others do, when it cannot be told. */
   ready(): void {
     this.#tell(['READY=1'])
+  }
+
+  /** Still does what it is for: within `watchdogMs` from `ready`, and again and again, or the manager ends the process. */
+  alive(): void {
+    this.#tell(['WATCHDOG=1'])
   }
 
   stopping(): void {
@@ -56,6 +65,26 @@ export class ServiceManager {
   #tell(lines: readonly string[], descriptors: readonly number[] = []): void {
     if (this.#socket !== undefined) loadAddon().sendDatagram(this.#socket, lines.join('\n'), descriptors)
   }
+}
+
+const variables = [
+  'NOTIFY_SOCKET',
+  'LISTEN_PID',
+  'LISTEN_FDS',
+  'LISTEN_FDNAMES',
+  'LISTEN_PIDFDID',
+  'WATCHDOG_PID',
+  'WATCHDOG_USEC',
+]
+
+/** sd_watchdog_enabled(3): without a process id it is meant for whoever reads it. */
+function watchdogOf(
+  { WATCHDOG_PID: watched, WATCHDOG_USEC: time }: NodeJS.ProcessEnv,
+  pid: number,
+): number | undefined {
+  if (watched !== undefined && Number(watched) !== pid) return undefined
+  const ms = Number(time) / 1000
+  return Number.isFinite(ms) && ms > 0 ? ms : undefined
 }
 
 function keptDescriptors(count: number, names = ''): readonly KeptDescriptor[] {

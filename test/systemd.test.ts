@@ -28,6 +28,17 @@ t.test("another process's descriptors are not ours", async (t) => {
   t.same(env, {}, "nor any child's")
 })
 
+t.test('the watchdog is asked for by its time, of this process', async (t) => {
+  const watchdog = (env: NodeJS.ProcessEnv) => ServiceManager.fromEnvironment(env, PID).watchdogMs
+  t.equal(watchdog({ WATCHDOG_USEC: '10000000', WATCHDOG_PID: `${PID}` }), 10_000)
+  t.equal(watchdog({ WATCHDOG_USEC: '1500' }), 1.5)
+  t.equal(watchdog({ WATCHDOG_USEC: '10000000', WATCHDOG_PID: `${PID + 1}` }), undefined, "another process's")
+  for (const time of ['', '0', '-1', 'x', '1e999']) t.equal(watchdog({ WATCHDOG_USEC: time }), undefined, time)
+  const env = { WATCHDOG_USEC: '1', WATCHDOG_PID: '1' }
+  watchdog(env)
+  t.same(env, {}, "nor any child's")
+})
+
 t.test('what makes no sense is nothing', async (t) => {
   const kept = (count: string) => ServiceManager.fromEnvironment({ LISTEN_PID: `${PID}`, LISTEN_FDS: count }, PID).kept
   for (const count of ['-1', 'x', '1.5', '1e99', '']) t.same(kept(count), [], count)

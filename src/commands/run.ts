@@ -20,6 +20,7 @@ import { runFlags } from '../run-flags.ts'
 import { openSource } from '../sources/open.ts'
 import type { SourceHealth } from '../sources/source.ts'
 import { ServiceManager } from '../systemd.ts'
+import { startWatchdog } from '../watchdog.ts'
 
 export default class Run extends KnpCommand {
   static override summary = 'The firewall, in the foreground'
@@ -110,6 +111,7 @@ export default class Run extends KnpCommand {
       observe: (event) => this.observe(event),
     })
     let control: ControlServer | undefined
+    let stopWatchdog: (() => void) | undefined
     try {
       monitoring.watch(firewall)
       const methods = controlMethods(firewall, monitoring)
@@ -124,8 +126,14 @@ export default class Run extends KnpCommand {
       if (warning) this.report('warning', warning)
       this.tell(() => manager.ready())
       if (config.sources.some((source) => 'kubernetes' in source)) giveBackMemory()
+      stopWatchdog = startWatchdog(
+        manager,
+        () => firewall.rounds(),
+        (send) => this.tell(send),
+      )
       await Promise.race([stopAsked, firewall.failure])
     } finally {
+      stopWatchdog?.()
       this.tell(() => manager.stopping())
       await control?.close()
       await firewall.stop(queues.isHeld ? 'kept' : 'given back')

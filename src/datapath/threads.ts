@@ -110,6 +110,11 @@ export class PacketThreads {
     return this.#threads.map(({ queue, counters }) => ({ queue, counters: readCounters(counters) }))
   }
 
+  /** What grows at least once a second with each thread that works. */
+  rounds(): readonly number[] {
+    return this.#threads.map(({ counters }) => readCounters(counters).rounds)
+  }
+
   /** What is being counted, by who decided. */
   tallies(): Tallies {
     const words = ({ tally }: PacketThread) => tally
