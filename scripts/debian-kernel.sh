@@ -11,6 +11,8 @@
 #
 # KNP_VM_TIMEOUT  seconds until it is killed (900)
 # KNP_VM_MEMORY   of the machine (3G); files that the command writes need it too
+# KNP_VM_ROOT     a folder that is booted as the root of a system, by its own systemd: then the machine sees nothing but this
+#                 folder, and the command runs in its / as soon as it is up. Needs kmod in it.
 # KNP_VM_ACCEL    kvm or tcg; left out, kvm where the processor has it. tcg takes 5 to 10 times as long.
 #
 # Needs Debian on amd64 and root; installs what is missing by apt. The kernel is kept below ~/.cache/knp.
@@ -77,6 +79,7 @@ fi
 image=${images[-1]}
 version=${image##*/vmlinuz-}
 
+root=${KNP_VM_ROOT:+$(cd "$KNP_VM_ROOT" && pwd)}
 run=$(mktemp -d "${TMPDIR:-/tmp}/knp-vm.XXXXXX")
 files=
 cleanUp() {
@@ -105,17 +108,30 @@ cat >"$first/init" <<END
 /bin/busybox --install -s /bin
 mount -t proc proc /proc && mount -t devtmpfs dev /dev
 while read -r module; do insmod "/modules/\$module"; done </modules/order
-mount -t virtiofs -o ro files /below && mount -t tmpfs tmpfs /above && mkdir /above/files /above/work &&
-mount -t overlay -o lowerdir=/below,upperdir=/above/files,workdir=/above/work overlay /root &&
+mount -t virtiofs -o ro files /below && mount -t tmpfs -o mode=755 tmpfs /above && mkdir /above/files /above/work &&
+mount -t overlay -o lowerdir='/below$root',upperdir=/above/files,workdir=/above/work overlay /root &&
+END
+if [ -z "$root" ]; then
+  cat >>"$first/init" <<END
 mount --move /dev /root/dev && umount /proc && exec switch_root /root /bin/bash '$run/guest'
 END
+else
+  # The command is a unit among those of the system. The kernel's modules are not in the folder.
+  cat >>"$first/init" <<END
+mkdir -p /root/lib/modules/$version && mount --bind '/below$cache/lib/modules/$version' /root/lib/modules/$version &&
+cp '/below$run/guest' /root/knp-vm && cp '/below$run/unit' /root/etc/systemd/system/knp-vm.service &&
+mkdir -p /root/etc/systemd/system/multi-user.target.wants &&
+ln -s ../knp-vm.service /root/etc/systemd/system/multi-user.target.wants/knp-vm.service &&
+mount --move /dev /root/dev && umount /proc && exec switch_root /root /lib/systemd/systemd
+END
+fi
 chmod 755 "$first/init"
 (cd "$first" && find . | cpio --quiet -o -H newc | gzip -1) >"$run/initrd"
 
 # What runs there as the first process. Its own output is the console; the command's goes out by the other serial line.
 {
   for name in PATH HOME CI ${!KNP_@}; do [ -z "${!name+set}" ] || printf 'export %s=%q\n' "$name" "${!name}"; done
-  cat <<END
+  [ -n "$root" ] || cat <<END
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /run
@@ -124,16 +140,24 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 ln -sfn '$cache/lib/modules/$version' '/lib/modules/$version'
 ip link set lo up
-stty -F /dev/ttyS0 raw -echo
 END
-  printf 'cd %q\n' "$PWD"
+  echo 'stty -F /dev/ttyS0 raw -echo'
+  [ -n "$root" ] || printf 'cd %q\n' "$PWD"
   printf '%q ' "$@"
   # shellcheck disable=SC2016
   echo '</dev/null 2>&1 | cat >/dev/ttyS0'
   # shellcheck disable=SC2016
-  echo 'echo "exit status ${PIPESTATUS[0]}."'
+  echo 'echo "exit status ${PIPESTATUS[0]}." >/dev/ttyS1'
   echo 'echo o >/proc/sysrq-trigger; sleep 60'
 } >"$run/guest"
+cat >"$run/unit" <<'END'
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /knp-vm
+WorkingDirectory=/
+END
 
 accel=${KNP_VM_ACCEL:-tcg}
 if [ -z "${KNP_VM_ACCEL:-}" ] && [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accel=kvm; fi
@@ -152,7 +176,7 @@ status=0
 timeout --foreground "${KNP_VM_TIMEOUT:-900}" qemu-system-x86_64 -M q35 "${machine[@]}" -smp 2 -m "$memory" -nodefaults \
   -no-user-config -display none -monitor none -no-reboot \
   -object "memory-backend-memfd,id=memory,size=$memory,share=on" -numa node,memdev=memory \
-  -kernel "$image" -initrd "$run/initrd" -append 'console=ttyS1 quiet panic=-1' \
+  -kernel "$image" -initrd "$run/initrd" -append 'console=ttyS1 quiet panic=-1 systemd.mask=serial-getty@ttyS1.service' \
   -chardev "socket,id=files,path=$run/files" -device vhost-user-fs-pci,chardev=files,tag=files \
   -serial stdio -serial "file:$run/console" </dev/null 2>"$run/qemu.log" || status=$?
 if [ "$status" = 124 ]; then

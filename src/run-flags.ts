@@ -43,6 +43,8 @@ export const runFlags = {
   }),
   ...clusterFlags,
   'node-name': Flags.string({
+    // A package's manifest is made on another machine.
+    noCacheDefault: true,
     defaultHelp: async () => defaultNodeName(),
     description: 'which node of the picture this machine is',
     helpValue: 'NAME',
