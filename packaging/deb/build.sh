@@ -5,6 +5,7 @@
 #
 # KNP_DEB_VERSION  the package's version (that of package.json)
 # KNP_DEB_OUT      the folder that it is put into (build/)
+# KNP_DEB_LEVEL    how hard xz tries, 0 to 9 (6)
 #
 # Needs Debian and what `npm run build` needs; dpkg-dev, and for the other processor its binutils and compiler, are installed
 # by root where they are missing. Node.js comes from the npm registry, in the version that package.json pins.
@@ -123,6 +124,6 @@ END
   chmod 644 "$root"/DEBIAN/{control,conffiles,md5sums}
   chmod -R u=rwX,go=rX "$root/usr" "$root/etc"
   deb=$out/knp_${version}_$deb_arch.deb
-  dpkg-deb --root-owner-group -Zxz --build "$root" "$deb" >/dev/null
+  dpkg-deb --root-owner-group -Zxz -z${KNP_DEB_LEVEL:-6} --build "$root" "$deb" >/dev/null
   echo "$deb ($(($(stat -c %s "$deb") / 1000000)) MB)"
 done

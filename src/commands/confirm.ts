@@ -8,6 +8,7 @@ export default class Confirm extends KnpCommand {
   static override summary = 'Keeps the policies that `knp apply` put in force'
   static override description =
     'Copies them to where the running firewall reads its own; the former ones are kept for `knp rollback`.'
+  static override examples = ['<%= config.bin %> confirm']
   static override flags = { config: runFlags.config, 'control-socket': runFlags['control-socket'] }
 
   async run(): Promise<void> {

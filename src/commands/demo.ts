@@ -9,6 +9,7 @@ export default class Demo extends KnpCommand {
     'Builds a small shop of network namespaces, runs the firewall on its router, opens real connections, and compares what ' +
     'became of them with what the policies say. Touches nothing else of this machine. Needs root. ' +
     '\n\nExit status: 0 everything as the policies say, 1 not, 5 this machine cannot enforce.'
+  static override examples = ['<%= config.bin %> demo']
 
   async run(): Promise<void> {
     await this.parse(Demo)

@@ -9,6 +9,7 @@ export default class Doctor extends KnpCommand {
   static override description =
     'Changes nothing. Queues and marks are those that `knp run` with the same flags and configuration uses. ' +
     'Exit status: 0 the firewall can enforce here, 5 it cannot.'
+  static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --config /etc/knp/knp.yaml --json']
   static override flags = {
     config: runFlags.config,
     'queue-first': runFlags['queue-first'],

@@ -7,6 +7,7 @@ export default class Rollback extends KnpCommand {
   static override summary = 'Goes back to the former policies at once'
   static override description =
     'Ends what `knp apply` has on trial; where nothing is, brings back what the last `knp confirm` replaced.'
+  static override examples = ['<%= config.bin %> rollback']
   static override flags = { config: runFlags.config, 'control-socket': runFlags['control-socket'] }
 
   async run(): Promise<void> {

@@ -9,6 +9,10 @@ export default class RulesetPrint extends KnpCommand {
   static override description =
     'What `knp run` with the same flags and configuration installs. The divert rules stand as comments: they are put in over netlink, by the ' +
     'mechanism that the kernel has, and the sets are filled as policies say.'
+  static override examples = [
+    '<%= config.bin %> ruleset print',
+    '<%= config.bin %> ruleset print --on-failure open --queue-first 200',
+  ]
   static override flags = {
     config: runFlags.config,
     'on-failure': runFlags['on-failure'],
