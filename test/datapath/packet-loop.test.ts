@@ -2,13 +2,7 @@ import t from 'tap'
 import { createFlowRing, FlowWriter } from '../../src/datapath/flow-ring.ts'
 import { PacketJudge } from '../../src/datapath/judge.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks } from '../../src/datapath/marks.ts'
-import {
-  createCounters,
-  judgeBatch,
-  noteQueueCounters,
-  readCounters,
-  readRounds,
-} from '../../src/datapath/packet-loop.ts'
+import { createCounters, judgeBatch, noteQueueCounters, readCounters } from '../../src/datapath/packet-loop.ts'
 import { createEngine, type Engine } from '../../src/engine/engine.ts'
 import type { PolicyEvaluator } from '../../src/engine/index.ts'
 import { FakeQueue } from '../../src/native/fake-queue.ts'
@@ -126,16 +120,4 @@ t.test('the queue’s own counters are taken over', async (t) => {
   noteQueueCounters(queue, counters)
   t.match(readCounters(counters), { overflows: 4, answerErrors: 5, queued: 0 })
   t.ok(counters.buffer instanceof SharedArrayBuffer, 'another thread reads them')
-})
-
-t.test('a round counts with packets and without', async (t) => {
-  const counters = createCounters()
-  const judge = new PacketJudge(engine, STAMP, marks)
-  const queue = queueOf(8, good, good)
-  t.equal(readRounds(counters), 0)
-  for (const round of [1, 2, 3]) {
-    judgeBatch(queue, judge, counters, 0)
-    t.equal(readRounds(counters), round)
-  }
-  t.match(readCounters(counters), { queued: 2, batches: 1 })
 })
