@@ -15,7 +15,7 @@ t.test('every promise has a row of its own, and says whether it is kept', async 
     promises.map(([number]) => Number(number)),
     Array.from({ length: 18 }, (_, i) => i + 1),
   )
-  for (const [number, , , kept] of promises) t.match(kept, /^(yes|in part|no|for )/, number)
+  for (const [number, , , kept] of promises) t.match(kept, /^(yes|in part|no|for )/, `promise ${number}`)
 })
 
 t.test('what shows it is there', async (t) => {
