@@ -84,6 +84,17 @@ t.test('who is known, and who is not', async (t) => {
   t.match(step('', 'Node /n1'), { hasOtherPlaces: true, known: { added: [], removed: ['10.244.1.1', '10.244.1.6'] } })
 })
 
+t.test('a change elsewhere costs what it touches, also where no Node says anything', async (t) => {
+  for (const localNode of ['n1', 'n2', undefined]) {
+    const compiler = new Compiler(policyKinds, localNode)
+    const pods = new PodAddresses(blocksOf('10.244.0.0/16'), always)
+    const unsaid = node.replace('podCIDR: 10.244.2.0/24', '')
+    pods.settle(compiler.update({ upserts: read((localNode === 'n1' ? '' : unsaid) + web), deletes: [] }), undefined)
+    const compiled = compiler.update({ upserts: read(policy), deletes: [] })
+    t.equal(pods.settle(compiled, compiled.affected.addresses).hasOtherPlaces, false, localNode ?? 'no node')
+  }
+})
+
 t.test('routes and own addresses that come and go', async (t) => {
   const compiled = new Compiler(policyKinds, 'n1').update({ upserts: read(node + web + policy), deletes: [] })
   const pods = new PodAddresses([], always)

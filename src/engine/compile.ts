@@ -49,7 +49,7 @@ export interface CompiledPolicy {
   readonly host?: HostProtection
   /** This machine is none of the nodes known: it decides for every workload whose traffic passes. */
   readonly isGateway: boolean
-  /** In which this machine's pods have their addresses, where a Node says so. */
+  /** In which this machine's pods have their addresses, where a Node says so; the same list until that changes. */
   readonly podBlocks: readonly Block[]
   /** What may be decided otherwise than in the generation before. */
   readonly affected: Affected
@@ -202,7 +202,7 @@ export class Compiler {
       selectedWorkloads: protection.selectedCount,
       isGateway: this.#identities.isNoNode,
       ...(localHost !== OUTSIDE && { host: protection.host() }),
-      podBlocks: this.#localNode === undefined ? [] : this.#world.podBlocksOf(this.#localNode),
+      podBlocks: this.#world.podBlocksOf(this.#localNode ?? ''),
       affected,
       get problems() {
         return [...doubledHosts(hosts), ...tiers.flatMap((tier) => tier.problems())]

@@ -22,6 +22,8 @@ interface Change {
   readonly latest: PolicyObject | undefined
 }
 
+const noBlocks: readonly Block[] = []
+
 /** Everything that policies may refer to, as it is now; changed by deltas. */
 export class World {
   readonly #objects = {
@@ -49,9 +51,9 @@ export class World {
     return this.#nodeMentions.has(name)
   }
 
-  /** In which the pods of a node have their addresses, as far as its object says so. */
+  /** In which the pods of a node have their addresses, as far as its object says so; the same list until that changes. */
   podBlocksOf(node: string): readonly Block[] {
-    return this.#objects.Node.get(objectKey({ ref: { kind: 'Node', name: node } }))?.podBlocks ?? []
+    return this.#objects.Node.get(objectKey({ ref: { kind: 'Node', name: node } }))?.podBlocks ?? noBlocks
   }
 
   labelsOf(namespace: string): Labels {
