@@ -142,14 +142,15 @@ export async function ask(
 
 /**
  * Follows what the firewall that answers at `path` sends, until it has no more. Throws KnpError UNREACHABLE where none
- * answers, or it ends before that.
+ * answers, or it ends before that, or the signal aborts.
  */
 export async function* follow(
   path: string,
   method: string,
   params: Readonly<Record<string, unknown>> = {},
+  signal?: AbortSignal,
 ): AsyncGenerator<unknown, void, undefined> {
-  const socket = createConnection(path)
+  const socket = createConnection({ path, ...(signal && { signal }) })
   try {
     await new Promise<void>((resolve, reject) => socket.once('connect', resolve).once('error', reject))
     socket.write(`${JSON.stringify({ method, params })}\n`)
