@@ -1,6 +1,7 @@
 #!/bin/sh
 # Everything `npm run demo` and `npm run check` need on a fresh machine: system packages where missing and allowed,
-# npm packages, the addon, the compiled program. What is there already is left alone.
+# npm packages, the addon, the compiled program. What is there already is left alone. Arguments are further programs wanted,
+# by the names of their packages.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin
@@ -17,6 +18,9 @@ if [ -n "${CI-}" ]; then
   command -v runc >/dev/null || missing="$missing runc"
   command -v iptables-legacy >/dev/null || missing="$missing iptables"
 fi
+for program; do
+  command -v "$program" >/dev/null || missing="$missing $program"
+done
 if [ -n "$missing" ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "setup: these programs are missing, and only root on a Debian or Ubuntu machine can install them here:$missing" >&2

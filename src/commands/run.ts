@@ -5,7 +5,9 @@ import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources, unknownPodsOf } from '../config.ts'
 import { Monitoring } from '../control/monitoring.ts'
 import { type ControlMethods, ControlServer, type ControlStreams, findGroup } from '../control/socket.ts'
+import { DashboardProcess } from '../dashboard/process.ts'
 import { requireHost } from '../doctor.ts'
+import { KnpError } from '../errors.ts'
 import { loadPipeline } from '../evaluators.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
 import { type FlowsParams, streamFlows } from '../flows/stream.ts'
@@ -34,9 +36,14 @@ export default class Run extends KnpCommand {
     '<%= config.bin %> run --source /etc/knp/policies',
     '<%= config.bin %> run --source kubernetes --kubeconfig /etc/knp/kubeconfig',
     '<%= config.bin %> run --source policies/ --on-failure open --queue-first 200',
+    '<%= config.bin %> run --source policies/ --dashboard',
   ]
   static override flags = {
     ...runFlags,
+    dashboard: Flags.boolean({
+      description: 'show `knp dashboard` on this terminal; the firewall ends with it',
+      exclusive: ['json', 'print-config'],
+    }),
     'print-config': Flags.boolean({ description: 'print the configuration that would be in force, and end' }),
   }
 
@@ -60,6 +67,11 @@ export default class Run extends KnpCommand {
     const { flags } = await this.parse(Run)
     const config = await loadConfig(flags)
     requireSources(config)
+    if (flags.dashboard && !(process.stdin.isTTY && process.stdout.isTTY)) {
+      throw new KnpError('USAGE', '--dashboard: this is no terminal', {
+        hint: 'run `knp dashboard` on one, beside the firewall',
+      })
+    }
     if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
     // The room for what is new grows with a cluster's first list, by 100 MB, and is never given back.
     if (config.sources.some((source) => 'kubernetes' in source)) setFlagsFromString('--semi-space-growth-factor=1')
@@ -131,7 +143,8 @@ export default class Run extends KnpCommand {
         () => firewall.rounds(),
         (send) => this.tell(send),
       )
-      await Promise.race([stopAsked, firewall.failure])
+      if (flags.dashboard) await this.showDashboard(endpoint.socket, [stopAsked, firewall.failure])
+      else await Promise.race([stopAsked, firewall.failure])
     } finally {
       stopWatchdog?.()
       this.tell(() => manager.stopping())
@@ -140,6 +153,37 @@ export default class Run extends KnpCommand {
     }
     this.report('stopped', stoppedText(onFailure, queues.isHeld))
     this.exit(0)
+  }
+
+  /** What is said while the dashboard has the terminal; `undefined` while it has not. */
+  private unsaid: string[] | undefined
+
+  /** Until its reader has enough, or the firewall ends. Where it breaks off, the firewall goes on without it. */
+  private async showDashboard(socket: string, ends: readonly Promise<void>[]): Promise<void> {
+    // Lines for a file go there as always.
+    if (process.stderr.isTTY) this.unsaid = []
+    const dashboard = new DashboardProcess(socket)
+    try {
+      const end = await Promise.race([dashboard.ended, ...ends])
+      if (typeof end !== 'object') return
+      this.sayUnsaid()
+      this.report('warning', `the dashboard ${end.problem}; the firewall goes on, SIGINT ends it`)
+      await Promise.race(ends)
+    } finally {
+      await dashboard.stop()
+      this.sayUnsaid()
+    }
+  }
+
+  private sayUnsaid(): void {
+    const lines = this.unsaid ?? []
+    this.unsaid = undefined
+    for (const line of lines) this.note(line)
+  }
+
+  protected override note(text: string): void {
+    if (this.unsaid) this.unsaid = [...this.unsaid, text].slice(-MAX_UNSAID)
+    else super.note(text)
   }
 
   /** What the service manager does not take makes this firewall no worse. */
@@ -173,6 +217,8 @@ export default class Run extends KnpCommand {
     else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
   }
 }
+
+const MAX_UNSAID = 1000
 
 /** What the first picture of a large cluster leaves behind, 40 MB of 100,000 pods, V8 keeps until it needs the room. */
 function giveBackMemory(): void {

@@ -3,7 +3,7 @@ import { createElement as h, type ReactElement } from 'react'
 import { firstShown, Section } from './section.ts'
 import { chosenIn, type DashboardState, rankedIn } from './state.ts'
 import { type Tally, totalOf } from './tally.ts'
-import { cell, compact, endsCell, type ShownVerdict } from './text.ts'
+import { cell, compact, endsCell } from './text.ts'
 import { verdictColors } from './verdict-colors.ts'
 
 export interface TalliesPanelProps {
@@ -16,13 +16,14 @@ export interface TalliesPanelProps {
 /** Who was refused what most often. */
 export function PairsPanel(props: TalliesPanelProps): ReactElement {
   return list('pairs', 'Most denied', 'nothing was denied', props, ({ tally, columns, isChosen }) => {
-    const verdict: ShownVerdict = tally.counts.AUDIT > 0 ? 'AUDIT' : 'DENIED'
+    // Denied is what the title says.
+    const word = tally.counts.AUDIT > 0 ? 'AUDIT ' : ''
     return h(
       Text,
       { inverse: isChosen, wrap: 'truncate-end' },
       `${isChosen ? '>' : ' '} ${compact(totalOf(tally)).padStart(6)} `,
-      h(Text, { color: verdictColors[verdict] }, verdict.padEnd(7)),
-      endsCell(tally.last, columns - 16),
+      h(Text, { color: verdictColors.AUDIT }, word),
+      endsCell(tally.last, columns - 9 - word.length),
     )
   })
 }

@@ -156,7 +156,7 @@ t.test('which row is chosen, and in which list, is seen without colour', async (
   const pairs = frame(reduce(busy, { type: 'focus', by: 1 }), sizes.wide)
   t.match(pairs, /^─ Flows/m)
   t.match(pairs, /^> Most denied ─/m)
-  t.match(pairs, /^> {6}3 DENIED /m)
+  t.match(pairs, /^> {6}3 shop\/web -> /m)
   const policies = frame(reduce(busy, { type: 'focus', by: 2 }), sizes.wide)
   t.match(policies, /─> {2}allow {3}deny {2}audit Policies ─/)
   t.match(policies, / > {2}12.3k {6}0 {6}0 shop\/web-open$/m)
@@ -164,7 +164,7 @@ t.test('which row is chosen, and in which list, is seen without colour', async (
 
 t.test('the chosen row is always among those shown', async (t) => {
   const full = after({ type: 'flows', items: many }, { type: 'move', by: 150 })
-  t.match(frame(full, sizes.narrow), /^> 03:04:05 DENIED {2}2001:db8:1234:5678:9abc/m)
+  t.match(frame(full, sizes.narrow), /^> 03:04:05 DENIED {2}2001:/m)
 })
 
 t.test('filter, pause, sort and what was too much stand in the title', async (t) => {

@@ -3,6 +3,7 @@ import {
   cell,
   compact,
   deciderText,
+  endsCell,
   sourceText,
   sparkline,
   targetAddress,
