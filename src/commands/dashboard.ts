@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8'
 import { Flags } from '@oclif/core'
 import { KnpCommand } from '../command.ts'
 import { findControlSocket } from '../config.ts'
@@ -36,6 +37,8 @@ export default class Dashboard extends KnpCommand {
       const { pictureText } = await loadScreen()
       await this.finish({}, pictureText(state, PICTURE_COLUMNS))
     }
+    // What comes is forgotten at once: room for more of it would only be kept.
+    setFlagsFromString('--semi-space-growth-factor=1')
     // Where nobody answers there is nothing to show.
     await ask(socket, 'status')
     const { showDashboard } = await loadScreen()

@@ -22,7 +22,7 @@ export function meaningOf(
   if (key.pageUp) return { type: 'move', by: -PAGE }
   if (key.pageDown) return { type: 'move', by: PAGE }
   if (key.tab) return { type: 'focus', by: key.shift ? -1 : 1 }
-  if (key.return) return { type: 'explain' }
+  if (isEnter(input, key)) return { type: 'explain' }
   if (key.escape) return { type: 'back' }
   switch (input) {
     case 'q':
@@ -40,11 +40,16 @@ export function meaningOf(
 }
 
 function typing(typed: string, input: string, key: PressedKey): Wish | undefined {
-  if (key.return) return { type: 'filter', filter: typed.trim() }
+  if (isEnter(input, key)) return { type: 'filter', filter: typed.trim() }
   if (key.escape) return { type: 'type', typed: undefined }
   if (key.backspace || key.delete) return { type: 'type', typed: [...typed].slice(0, -1).join('') }
   if (key.ctrl || key.meta || key.tab || input === '' || /[\p{Cc}]/u.test(input)) return undefined
   return { type: 'type', typed: (typed + input).slice(0, MAX_FILTER) }
+}
+
+/** Behind other characters, where all came together, it is a character. */
+function isEnter(input: string, key: PressedKey): boolean {
+  return key.return === true || input === '\r'
 }
 
 const MAX_FILTER = 200

@@ -21,6 +21,13 @@ const cases: readonly Case[] = [
   { name: 'the next list', key: { tab: true }, means: { type: 'focus', by: 1 } },
   { name: 'the list before', key: { tab: true, shift: true }, means: { type: 'focus', by: -1 } },
   { name: 'Enter', key: { return: true }, means: { type: 'explain' } },
+  { name: 'Enter as a character', input: '\r', means: { type: 'explain' } },
+  {
+    name: 'Enter as a character of a filter',
+    state: { typed: 'x' },
+    input: '\r',
+    means: { type: 'filter', filter: 'x' },
+  },
   { name: 'Esc', key: { escape: true }, means: { type: 'back' } },
   { name: 'pause', input: 'p', means: { type: 'pause' } },
   { name: 'sort', input: 's', means: { type: 'sort' } },

@@ -93,6 +93,10 @@ t.test('the screen agrees with what was sent', terminalOnly, async (t) => {
     t.notMatch(await terminal.shows(/^> Flows by time · filter "allowed"/m), /DENIED/)
     terminal.press('Escape')
     await terminal.shows(/^> Flows by time ─/m)
+    terminal.press('/denied', 'Enter')
+    t.notMatch(await terminal.shows(/^> Flows by time · filter "denied"/m), /ALLOWED/)
+    terminal.press('Escape')
+    await terminal.shows(/^> Flows by time ─/m)
   })
 
   t.test('pause, and go on', async (t) => {
