@@ -5,6 +5,7 @@ import { KnpCommand } from '../command.ts'
 import { failsafeOf, loadConfig, marksOf, requireSources, unknownPodsOf } from '../config.ts'
 import { Monitoring } from '../control/monitoring.ts'
 import { type ControlMethods, ControlServer, type ControlStreams, findGroup } from '../control/socket.ts'
+import { HeldOutput } from '../dashboard/held-output.ts'
 import { DashboardProcess } from '../dashboard/process.ts'
 import { requireHost } from '../doctor.ts'
 import { KnpError } from '../errors.ts'
@@ -155,35 +156,21 @@ export default class Run extends KnpCommand {
     this.exit(0)
   }
 
-  /** What is said while the dashboard has the terminal; `undefined` while it has not. */
-  private unsaid: string[] | undefined
-
   /** Until its reader has enough, or the firewall ends. Where it breaks off, the firewall goes on without it. */
   private async showDashboard(socket: string, ends: readonly Promise<void>[]): Promise<void> {
-    // Lines for a file go there as always.
-    if (process.stderr.isTTY) this.unsaid = []
+    // What goes to a file goes there as always.
+    const held = process.stderr.isTTY ? new HeldOutput(process.stderr) : undefined
     const dashboard = new DashboardProcess(socket)
     try {
       const end = await Promise.race([dashboard.ended, ...ends])
       if (typeof end !== 'object') return
-      this.sayUnsaid()
+      held?.release()
       this.report('warning', `the dashboard ${end.problem}; the firewall goes on, SIGINT ends it`)
       await Promise.race(ends)
     } finally {
       await dashboard.stop()
-      this.sayUnsaid()
+      held?.release()
     }
-  }
-
-  private sayUnsaid(): void {
-    const lines = this.unsaid ?? []
-    this.unsaid = undefined
-    for (const line of lines) this.note(line)
-  }
-
-  protected override note(text: string): void {
-    if (this.unsaid) this.unsaid = [...this.unsaid, text].slice(-MAX_UNSAID)
-    else super.note(text)
   }
 
   /** What the service manager does not take makes this firewall no worse. */
@@ -217,8 +204,6 @@ export default class Run extends KnpCommand {
     else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
   }
 }
-
-const MAX_UNSAID = 1000
 
 /** What the first picture of a large cluster leaves behind, 40 MB of 100,000 pods, V8 keeps until it needs the room. */
 function giveBackMemory(): void {

@@ -16,7 +16,7 @@ export interface HeaderProps {
 export function Header({ state, columns, troubleLines }: HeaderProps): ReactElement {
   const { status, lost } = state
   if (!status) return h(Text, null, cell('waiting for the firewall', columns))
-  const isCalm = isHealthy(status) && !lost
+  const isCalm = isHealthy(status) && !lost && (status.mode as string) !== 'audit'
   const old = lost && `NO ANSWER since ${clock(lost.sinceMs)}: what is shown is old. ${lost.reason}; connecting again`
   return h(
     Box,
@@ -37,11 +37,12 @@ export function headerHeight({ status, lost }: DashboardState, troubleLines: num
 }
 
 function stateText(status: FirewallStatus): string {
-  const { enforcing, mode, generation, policies, workloads, nodeName } = status
+  const { enforcing, generation, policies, workloads, nodeName } = status
+  const mode: string = status.mode
   const parts = [
-    enforcing ? 'ENFORCING' : 'NOT ENFORCING',
+    enforcing && mode !== 'audit' ? 'ENFORCING' : 'NOT ENFORCING',
     isHealthy(status) ? 'healthy' : 'UNHEALTHY',
-    `mode ${mode}`,
+    `mode ${mode === 'audit' ? 'AUDIT' : mode}`,
     `generation ${generation}`,
     `policies ${policies}`,
     `workloads ${workloads.protected}`,

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const program = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
@@ -20,10 +20,11 @@ export class DashboardProcess {
       stdio: 'inherit',
     })
     this.ended = new Promise((resolve) => {
-      this.#child.once('error', ({ message }) => resolve({ problem: message }))
-      this.#child.once('exit', (code, signal) =>
-        resolve(code === 0 ? 'quit' : { problem: signal ? `ended by ${signal}` : `ended with status ${code}` }),
-      )
+      this.#child.once('error', ({ message }) => resolve({ problem: `cannot be started: ${message}` }))
+      this.#child.once('exit', (code, signal) => {
+        if (code !== 0) restoreTerminal()
+        resolve(code === 0 ? 'quit' : { problem: signal ? `was ended by ${signal}` : `ended with status ${code}` })
+      })
     })
   }
 
@@ -32,4 +33,10 @@ export class DashboardProcess {
     this.#child.kill('SIGTERM')
     await this.ended
   }
+}
+
+/** Gives back the first screen, the cursor and the keys that end programs, where whoever took them had no time to. */
+function restoreTerminal(): void {
+  process.stdout.write('\u001b[?1049l\u001b[?25h')
+  spawnSync('stty', ['sane'], { stdio: 'inherit' })
 }

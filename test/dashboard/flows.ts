@@ -58,6 +58,10 @@ const packetThread = {
   overflows: 0,
   answerErrors: 0,
   rounds: 20,
+  held: 0,
+  holding: 0,
+  unknownAllowed: 0,
+  unknownDenied: 0,
 }
 
 /** A healthy firewall's status; `counts` are its counters. */

@@ -125,6 +125,14 @@ t.test('what is wrong comes first', async (t) => {
   t.match(frame(state, sizes.wide), /^PROBLEM 2 of 2 {2}the divert rule is missing$/m, 'where there is room, all of it')
 })
 
+t.test('an audit is not taken for a firewall', async (t) => {
+  const audit = status({}, { mode: 'audit' as 'enforce' })
+  t.match(
+    frame(after({ type: 'status', status: audit, atMs: T0 }), sizes.narrow),
+    /^NOT ENFORCING {2}healthy {2}mode AUDIT /,
+  )
+})
+
 t.test('a queue that drops is seen', async (t) => {
   t.match(frame(busy, sizes.narrow), 'queues  3 waiting, 7 dropped; room for 8192 each  100: 3 / 0  101: 0 / 7')
   const { statistics: _, ...gone } = status().queues[1]!

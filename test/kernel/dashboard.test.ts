@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
@@ -171,7 +172,25 @@ t.test('knp run --dashboard', terminalOnly, async (t) => {
   await again.shows(/^ENFORCING {2}healthy/m)
   again.press('C-c')
   await again.shows(/^status 0$/m)
+
+  const killed = start()
+  await killed.shows(/^ENFORCING {2}healthy/m)
+  process.kill(await processOf(`dashboard --owner --control-socket ${socket}`), 'SIGKILL')
+  await killed.shows(/^warning: the dashboard was ended by SIGKILL; the firewall goes on/m)
+  t.equal(await connect(1, 0, 80), 1, 'the firewall goes on')
+  t.equal(await connect(1, 0, 81), 0)
+  killed.press('C-c')
+  await killed.shows(/^status 0$/m)
 })
+
+/** The one process that was started with these arguments at its end. */
+async function processOf(args: string): Promise<number> {
+  for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+    const words = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')
+    if (words.split('\0').join(' ').trimEnd().endsWith(args)) return Number(pid)
+  }
+  throw new Error(`no process was started with ${args}`)
+}
 
 t.test('without a terminal', { skip, timeout }, async (t) => {
   const { network, folder, socket, connect } = await site(t)
