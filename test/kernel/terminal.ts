@@ -18,7 +18,8 @@ export class Terminal {
   /** @param argv behind its end the screen shows `status N` */
   constructor(argv: readonly string[], [columns, rows]: readonly [number, number]) {
     this.#server = `knp-test-${process.pid}-${++terminals}`
-    const script = '"$@"; echo "status $?"; exec sleep infinity'
+    // Ctrl-C is for the program.
+    const script = 'trap : INT; "$@"; echo "status $?"; exec sleep infinity'
     // -u: whatever the locale says.
     const size = ['-x', String(columns), '-y', String(rows)]
     this.#tmux('-u', '-f', '/dev/null', 'new-session', '-d', ...size, 'sh', '-c', script, 'sh', ...argv)
