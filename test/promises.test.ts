@@ -27,7 +27,7 @@ t.test('what shows it is there', async (t) => {
     t.ok(references.length > 0, `${cells[0]} is shown by something`)
     for (const [, what, name] of references) {
       const script = /^npm run ([\w:]+)/.exec(what!)?.[1]
-      if (script !== undefined) t.type(scripts[script], 'string', what)
+      if (script !== undefined) t.type(scripts[script], 'string', `${what}`)
       else if (!existsSync(new URL(what!, root))) t.fail(`${cells[0]}: ${what} is not there`)
       else if (name !== undefined) t.ok(readFileSync(new URL(what!, root), 'utf8').includes(name), `${what}: ${name}`)
       else t.ok(statSync(new URL(what!, root)), what)

@@ -12,6 +12,7 @@ t.test('help of every command: on stdout, without doing anything', async (t) => 
     ['explain'],
     ['lint'],
     ['status'],
+    ['dashboard'],
     ['doctor'],
     ['demo'],
     ['ruleset'],
@@ -28,7 +29,7 @@ t.test('help of every command: on stdout, without doing anything', async (t) => 
 
 t.test('help names every command', async (t) => {
   const { stdout } = await knp(t.testdir(), '--help')
-  for (const command of ['run', 'explain', 'lint', 'status', 'doctor', 'demo', 'ruleset'])
+  for (const command of ['run', 'explain', 'lint', 'status', 'dashboard', 'doctor', 'demo', 'ruleset'])
     t.match(stdout, new RegExp(`^  ${command} `, 'm'))
 })
 
