@@ -30,7 +30,7 @@ t.test('what shows it is there', async (t) => {
       if (script !== undefined) t.type(scripts[script], 'string', `${what}`)
       else if (!existsSync(new URL(what!, root))) t.fail(`${cells[0]}: ${what} is not there`)
       else if (name !== undefined) t.ok(readFileSync(new URL(what!, root), 'utf8').includes(name), `${what}: ${name}`)
-      else t.ok(statSync(new URL(what!, root)), what)
+      else t.ok(statSync(new URL(what!, root)), `${what}`)
     }
   }
 })
