@@ -12,15 +12,13 @@
 #include <cerrno>
 #include <cstring>
 
+#include "packet-fields.h"
 #include "system-error.h"
 #include "wait.h"
 
 namespace knp {
 
 namespace {
-
-/** int32 values in a row of `packets`; the order is that of queue.ts. */
-enum Field { kFamily, kHook, kMark, kOffset, kLength, kOriginalLength, kInInterface, kOutInterface, kFields };
 
 /** So many packets the kernel gathers before it sends them, or as many as come in so much time. */
 constexpr uint32_t kBatchPackets = 64;

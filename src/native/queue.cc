@@ -14,14 +14,12 @@
 #include <chrono>
 #include <cstring>
 
+#include "packet-fields.h"
 #include "system-error.h"
 
 namespace knp {
 
 namespace {
-
-/** int32 values in a row of `packets`; the order is that of queue.ts. */
-enum Field { kFamily, kHook, kMark, kOffset, kLength, kOriginalLength, kInInterface, kOutInterface, kId, kFields };
 
 /** Room in a slot for all that comes before the payload; the kernel uses less than half of it. */
 constexpr size_t kOverheadBytes = 512;

@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { type ParsedMetric, parsePrometheus, valuesOf } from '../fixtures/prometheus.ts'
+import { slow } from '../slow.ts'
 import { until } from '../until.ts'
 import { get } from './http.ts'
 import { forgetful, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
@@ -13,6 +14,8 @@ const cache = ['10.77.2.3', 'fd77:2::3'] as const
 const PORT = 9080
 /** Each denied datagram is one packet, and its sender waits no longer. */
 const DENIED_AFTER_MS = 300
+
+const TOLD_TIMEOUT_MS = 20_000 * slow
 
 const ports = (...numbers: number[]) => numbers.map((port) => ({ protocol: 'UDP', port }))
 const clusterPolicy = (name: string, tier: 'Admin' | 'Baseline', port: number) => ({
@@ -203,17 +206,18 @@ t.test('what the kernel remembers counts for who decided it', { skip }, async (t
   for (const times of [1, 2]) {
     t.equal(await site.send(), ALLOWED)
     // What the kernel does by itself is told a little later.
-    await until(async () => sum(valuesOf((await site.metrics()).get('knp_decisions_total'))) >= times * SENT)
+    const counted = async () => sum(valuesOf((await site.metrics()).get('knp_decisions_total')))
+    await until(async () => (await counted()) >= times * SENT, TOLD_TIMEOUT_MS)
     const metrics = await site.metrics()
-    const counted = valuesOf(metrics.get('knp_decisions_total'))
+    const decisions = valuesOf(metrics.get('knp_decisions_total'))
     const byTier: Record<string, number> = {}
-    for (const [labels, count] of Object.entries(positive(counted))) {
+    for (const [labels, count] of Object.entries(positive(decisions))) {
       const tier = labels.replace(/ (asked|remembered)$/, '')
       byTier[`${tier} asked`] = (byTier[`${tier} asked`] ?? 0) + count
     }
     t.same(byTier, expectedTiers(times), 'every packet counts once')
     t.same(valuesOf(metrics.get('knp_policy_decisions_total')), expectedPolicies(times))
-    const remembered = Object.entries(counted).flatMap(([labels, n]) => (labels.endsWith('remembered') ? n : []))
+    const remembered = Object.entries(decisions).flatMap(([labels, n]) => (labels.endsWith('remembered') ? n : []))
     t.equal(
       remembered.reduce((total, n) => total + n, 0),
       sum(valuesOf(metrics.get('knp_remembered_packets_total'))),
