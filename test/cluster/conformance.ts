@@ -116,9 +116,9 @@ async function main(): Promise<number> {
     if (!isSuite(name)) throw new Unsupported(`${name}: no suite; there are ${Object.keys(suites).join(' and ')}`)
   }
   const options = { kubeProxy: values['kube-proxy'], keep: values.keep, say }
-  // What the image is made of; the tree may move on while the suites run.
-  const commit = (await run(['git', 'describe', '--always', '--dirty', '--exclude=*'], { cwd: project })).trim()
   return await withCluster(options, async (cluster) => {
+    // What the image is made of; the tree may move on while the suites run.
+    const commit = (await run(['git', 'describe', '--always', '--dirty', '--exclude=*'], { cwd: project })).trim()
     let status = 0
     for (const name of names.filter(isSuite)) {
       const { title, version, count, run: runOn } = suites[name]

@@ -31,7 +31,7 @@ export async function withCluster<Result>(
     return await use(cluster)
   } finally {
     if (keep || wasThere) say('the cluster is still there; end it: npm run test:cluster -- --stop')
-    else await stopCluster()
+    else if (existsSync(CLUSTER_FOLDER)) await stopCluster()
   }
 }
 
