@@ -67,9 +67,10 @@ export function readGoTests(text: string): SpecResult[] {
 export function renderSection({ key, title, version, platform, date, commit, results }: SuiteRun): string {
   const count = (wanted: SpecResult['result']) => results.filter(({ result }) => result === wanted).length
   const [passed, failed, skipped] = [count('passed'), count('failed'), count('skipped')]
-  const lines = results.map(
-    ({ name, result, seconds }) => `| ${escapeCell(name)} | ${result} | ${Math.round(seconds)} |`,
-  )
+  // Suites run their tests in an order of the moment.
+  const lines = results
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+    .map(({ name, result, seconds }) => `| ${escapeCell(name)} | ${result} | ${Math.round(seconds)} |`)
   return [
     `<!-- ${key} -->`,
     `## ${title}`,

@@ -55,10 +55,13 @@ t.test('a section is told by its key: it takes the place of the former one, and 
       platform: 'kube-proxy with nftables',
       date: '2026-11-23',
       commit: 'abc1234',
-      results: [{ name: 'a | b', result, seconds: 1.4 }],
+      results: [
+        { name: 'c', result: 'passed', seconds: 2 },
+        { name: 'a | b', result, seconds: 1.4 },
+      ],
     })
-  t.match(section('x', 'passed'), '**1 passed, 0 failed, 0 skipped.** 2026-11-23, knp abc1234; suite v1')
-  t.match(section('x', 'failed'), '| a \\| b | failed | 1 |')
+  t.match(section('x', 'passed'), '**2 passed, 0 failed, 0 skipped.** 2026-11-23, knp abc1234; suite v1')
+  t.match(section('x', 'failed'), '| a \\| b | failed | 1 |\n| c | passed | 2 |')
   const first = replaceSection('# Conformance\n', 'x', section('x', 'failed'))
   const second = replaceSection(first, 'y', section('y', 'passed'))
   t.equal(second, `# Conformance\n\n${section('x', 'failed')}\n\n${section('y', 'passed')}\n`)
