@@ -249,6 +249,7 @@ t.test('nothing reaches the terminal that is not printable', async (t) => {
     reduce(state, { type: 'type', typed: nasty }),
   ]
   const texts = [...states, explained].map((one) => frame(one, sizes.wide))
+  t.match(texts.at(-1), /^\\u\{202e\}abc$/m, 'of what is explained either')
   for (const text of [...texts, pictureText(state, 120)]) {
     t.notMatch(text, /[^\P{C}\n]/u)
     t.match(text, String.raw`\u{1b}`)
