@@ -10,6 +10,8 @@ import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
 import { formatListenAddress, parseListenAddress } from './listen-address.ts'
+import { type LogConfig, logFormats, loggedFlows, logLevels } from './log-config.ts'
+import { type Mode, modes } from './mode.ts'
 import type { UnknownPodOptions } from './pod-addresses.ts'
 import type { QueueRange } from './queue-range.ts'
 import { defaultFailsafe, type Failsafe, kubeletFailsafe } from './ruleset/failsafe.ts'
@@ -27,7 +29,9 @@ export interface Config {
   readonly sources: readonly SourceChoice[]
   /** Which node of the picture this machine is. */
   readonly nodeName: string
-  /** Packets that get no verdict. */
+  /** Whether decisions are enforced. */
+  readonly mode: Mode
+  /** Packets that get no verdict; under audit they pass, whatever this says. */
   readonly onFailure: OnFailure
   /** Packets that policies deny. */
   readonly denyWith: DenyWith
@@ -58,6 +62,8 @@ export interface Config {
     /** The API servers of the sources too, outbound, whatever their addresses are at the moment. */
     readonly apiServer: boolean
   }
+  /** `level`: what is told of the firewall itself; `flows`: which decisions are told with it. */
+  readonly log: LogConfig
   /** Evaluators of third parties; at one place of the pipeline they keep this order. */
   readonly evaluators: readonly EvaluatorModule[]
 }
@@ -93,6 +99,7 @@ const MAX_HOLD_MS = 10_000
  * an API server as source `onFailure` is `open`: a cluster's node is of no use without its network.
  */
 export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
+  mode: 'enforce',
   onFailure: 'closed',
   denyWith: 'drop',
   unknownLocal: 'deny',
@@ -109,6 +116,7 @@ export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
     outbound: defaultFailsafe.outbound.map(({ protocol, port }) => ({ protocol, port })),
     apiServer: false,
   },
+  log: { level: 'info', flows: 'denied', format: 'auto' },
   evaluators: [],
 }
 
@@ -124,6 +132,7 @@ export interface ConfigFlags extends SourceFlags {
   /** Path of the file. It must be there; the usual one need not. */
   readonly config?: string | undefined
   readonly 'node-name'?: string | undefined
+  readonly mode?: string | undefined
   readonly 'on-failure'?: string | undefined
   readonly 'deny-with'?: string | undefined
   readonly 'unknown-local'?: string | undefined
@@ -142,6 +151,9 @@ export interface ConfigFlags extends SourceFlags {
   readonly 'control-socket'?: string | undefined
   readonly 'control-group'?: string | undefined
   readonly 'state-dir'?: string | undefined
+  readonly 'log-level'?: string | undefined
+  readonly 'log-flows'?: string | undefined
+  readonly 'log-format'?: string | undefined
   /** `tcp/22`, `tcp/22@10.0.0.0/8`, or `none`. */
   readonly 'failsafe-inbound'?: readonly string[] | undefined
   readonly 'failsafe-outbound'?: readonly string[] | undefined
@@ -250,7 +262,7 @@ export function formatFailsafe(rule: InboundFailsafe & OutboundFailsafe): string
 }
 
 function readSettings(settings: Settings): Config {
-  const { queue, remember, marks, control, failsafe } = configDefaults
+  const { queue, remember, marks, control, failsafe, log } = configDefaults
   settings.refuseUnknown()
   const group = settings.of(['control', 'group'], name, undefined)
   const sources = settings.of(['sources'], sourceList, [])
@@ -265,6 +277,7 @@ function readSettings(settings: Settings): Config {
   return {
     sources,
     nodeName: settings.of(['nodeName'], nodeName, defaultNodeName()),
+    mode: settings.of(['mode'], (reader) => reader.oneOf(modes), configDefaults.mode),
     onFailure: settings.of(['onFailure'], (reader) => reader.oneOf(['open', 'closed']), usualOnFailure),
     denyWith: settings.of(['denyWith'], (reader) => reader.oneOf(['drop', 'reject']), configDefaults.denyWith),
     unknownLocal: settings.of(
@@ -302,6 +315,11 @@ function readSettings(settings: Settings): Config {
       outbound: outbound ?? failsafe.outbound,
       // A list that is set is all there is.
       apiServer: settings.of(['failsafe', 'apiServer'], yesOrNo, hasCluster && outbound === undefined),
+    },
+    log: {
+      level: settings.of(['log', 'level'], (reader) => reader.oneOf(logLevels), log.level),
+      flows: settings.of(['log', 'flows'], (reader) => reader.oneOf(loggedFlows), log.flows),
+      format: settings.of(['log', 'format'], (reader) => reader.oneOf(logFormats), log.format),
     },
     evaluators: settings.of(['evaluators'], evaluatorList, configDefaults.evaluators),
   }
@@ -428,14 +446,11 @@ const knownKeys: KeyTree = {
   stateDir: null,
   failsafe: { inbound: null, outbound: null, apiServer: null },
   evaluators: null,
-  log: null,
+  log: { level: null, flows: null, format: null },
 }
 
 /** Keys of later versions, with the one value that is what this version does anyway; `undefined` where there is none. */
-const laterKeys = new Map<string, unknown>([
-  ['mode', 'enforce'],
-  ['log', undefined],
-])
+const laterKeys = new Map<string, unknown>([])
 
 function refuseUnknown(layer: Layer, reader: ObjectReader, known: KeyTree): void {
   layer.attempt(() => {
@@ -615,6 +630,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
           )
         : undefined,
     nodeName: flags['node-name'],
+    mode: flags.mode,
     onFailure: flags['on-failure'],
     denyWith: flags['deny-with'],
     unknownLocal: flags['unknown-local'],
@@ -635,6 +651,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
       outbound: failsafeValues(flags['failsafe-outbound'], 'failsafe-outbound', 'to'),
       apiServer: flags['failsafe-api-server'],
     },
+    log: { level: flags['log-level'], flows: flags['log-flows'], format: flags['log-format'] },
     evaluators: flags.evaluator?.map(evaluatorValue),
   }
 }

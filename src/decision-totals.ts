@@ -1,5 +1,6 @@
 import {
   ALLOWED_COLUMN,
+  AUDITED_COLUMN,
   EXEMPT_ROW,
   INGRESS_COLUMN,
   TALLY_COLUMNS,
@@ -16,7 +17,8 @@ export interface DecisionCount {
   readonly direction: 'egress' | 'ingress' | 'none'
   /** A tier's name; `Exempt`: no policy is asked; `Default`: none decided; `UnknownLocal`: nobody knew whom to ask for. */
   readonly tier: string
-  readonly verdict: 'allow' | 'deny'
+  /** `audit`: what passed and would have been denied if what is audited were enforced; among those allowed too. */
+  readonly verdict: 'allow' | 'deny' | 'audit'
   readonly count: number
 }
 
@@ -124,7 +126,7 @@ export class DecisionTotals {
 
 function countsOf(tier: string, row: Row): DecisionCount[] {
   return (['egress', 'ingress'] as const).flatMap((direction) =>
-    (['allow', 'deny'] as const).map((verdict) => ({
+    (['allow', 'deny', 'audit'] as const).map((verdict) => ({
       direction,
       tier,
       verdict,
@@ -135,14 +137,15 @@ function countsOf(tier: string, row: Row): DecisionCount[] {
 
 /** Where no policies decided it says nothing whose they were: the column is whichever was used last. */
 function undirected(tier: string, row: Row): DecisionCount[] {
-  return (['allow', 'deny'] as const).flatMap((verdict) => {
+  return (['allow', 'deny', 'audit'] as const).flatMap((verdict) => {
     const count = row[columnOf('egress', verdict)]! + row[columnOf('ingress', verdict)]!
     const canBe = verdict === 'allow' || tier === 'UnknownLocal'
     return canBe || count > 0 ? { direction: 'none', tier, verdict, count } : []
   })
 }
 
-function columnOf(direction: 'egress' | 'ingress', verdict: 'allow' | 'deny'): number {
+function columnOf(direction: 'egress' | 'ingress', verdict: DecisionCount['verdict']): number {
+  if (verdict === 'audit') return AUDITED_COLUMN + (direction === 'ingress' ? 1 : 0)
   return (direction === 'ingress' ? INGRESS_COLUMN : 0) + (verdict === 'allow' ? ALLOWED_COLUMN : 0)
 }
 

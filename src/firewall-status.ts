@@ -1,5 +1,6 @@
 import type { UnknownLocal } from './datapath/judge.ts'
 import type { PacketCounters } from './datapath/threads.ts'
+import type { Mode } from './mode.ts'
 import type { QueueStatistics } from './native/queue-statistics.ts'
 import type { RulesetCounters } from './ruleset/ruleset.ts'
 import type { DenyWith, OnFailure, Remember } from './ruleset/text.ts'
@@ -7,7 +8,8 @@ import type { SourceHealth } from './sources/source.ts'
 
 /** The state of a running firewall at one instant. */
 export interface FirewallStatus {
-  readonly mode: 'enforce'
+  /** Under `audit` nothing is denied: `counters.audited` packets would have been. */
+  readonly mode: Mode
   /** Whether the kernel holds our rules and the packet threads answer. */
   readonly enforcing: boolean
   readonly generation: number

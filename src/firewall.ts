@@ -26,6 +26,7 @@ import { FlowFeed } from './flows/feed.ts'
 import { FlowResolver } from './flows/resolver.ts'
 import { stalledText } from './health.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
+import type { Mode } from './mode.ts'
 import { claimNamespace } from './native/claim.ts'
 import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
@@ -50,6 +51,8 @@ export interface FirewallOptions {
   readonly nodeName: string
   /** Where the last good picture is kept. */
   readonly stateDir: string
+  /** Enforce where it is left out. */
+  readonly mode?: Mode
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
@@ -192,7 +195,7 @@ export class Firewall {
       hasChanged = false
       const compiler = new Compiler(kinds, options.nodeName)
       const compiled = compiler.update(store.takeAll())
-      const { marks, onFailure, failsafe, remember, queueNumber, queueCount } = options
+      const { marks, mode = 'enforce', failsafe, remember, queueNumber, queueCount } = options
       const pods = new PodAddresses(options.unknownPods?.podBlocks ?? [], needsUnknownPods(options, kinds))
       threads = await PacketThreads.start({
         queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => {
@@ -208,6 +211,7 @@ export class Firewall {
         }),
         ...(remember.allowedMs + remember.deniedMs > 0 && { logGroup: queueNumber }),
         marks,
+        mode,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
         ...(options.unknownPods && { hold: options.unknownPods }),
@@ -236,7 +240,8 @@ export class Firewall {
       ruleset = new Ruleset(
         {
           marks,
-          onFailure,
+          mode,
+          onFailure: onFailureOf(options),
           denyWith: options.denyWith,
           failsafe,
           remember,
@@ -310,7 +315,7 @@ export class Firewall {
     this.#figures = new FigureKeeper(parts.kinds)
     this.#store = parts.store
     this.#lastGood = parts.lastGood
-    const { sources, stateDir, observe } = parts.options
+    const { sources, stateDir, observe, mode = 'enforce' } = parts.options
     this.#trial = new PolicyTrial({
       store: parts.store,
       sources,
@@ -337,14 +342,14 @@ export class Firewall {
       own: (portId) => parts.watch.own(portId),
       connectionMask: parts.options.marks.connectionMask,
       connectionShift: parts.options.marks.connectionShift,
-      engine: () => this.#compiled.engine,
+      isAllowed: (packet, hook) => mode === 'audit' || this.#compiled.engine.decide(packet, hook) === 'accept',
       isLocalAddress: (address) => isLocal(this.#localAddresses, address),
       onProblem: (error) => this.#noteRevocation(error),
     })
     this.failure = parts.threads.failure
     this.flows = new FlowFeed(
       parts.threads.flows(),
-      new FlowResolver(() => this.#compiled),
+      new FlowResolver(() => this.#compiled, mode),
       () => parts.threads.log.lost,
     )
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
@@ -405,7 +410,7 @@ export class Firewall {
     if (excess > 0) problems.push(this.#excessMessage(excess))
     problems.push(...this.stalledQueues().map(stalledText))
     return {
-      mode: 'enforce',
+      mode: options.mode ?? 'enforce',
       enforcing: this.#isInForce,
       generation: compiled.generation.number,
       nodeName: options.nodeName,
@@ -434,7 +439,7 @@ export class Firewall {
         ...compiled.problems.map(({ object, message }) => `${placedName(object)}: ${message}`),
         ...this.#gaps(),
       ],
-      onFailure: options.onFailure,
+      onFailure: onFailureOf(options),
       denyWith: options.denyWith,
       remember: options.remember,
       ...(options.unknownPods && followsPods(options) && { unknownPods: this.#unknownPods(options.unknownPods, sum) }),
@@ -514,7 +519,7 @@ export class Firewall {
     await this.#work
     await this.#lastGood.settled()
     await this.#revocation.stop()
-    if (this.#options.onFailure === 'open' && queues === 'given back') await this.#ruleset.remove()
+    if (onFailureOf(this.#options) === 'open' && queues === 'given back') await this.#ruleset.remove()
     await this.#watch.stop()
     await this.#threads.stop()
     this.flows.close()
@@ -784,6 +789,11 @@ export class Firewall {
 /** Goes forward only, and is the same in all threads. */
 function clockMs(): number {
   return performance.timeOrigin + performance.now()
+}
+
+/** Under audit nothing is dropped, also for want of a verdict. */
+function onFailureOf({ mode, onFailure }: FirewallOptions): OnFailure {
+  return mode === 'audit' ? 'open' : onFailure
 }
 
 function messageOf(error: unknown): string {

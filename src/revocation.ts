@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { plausibleHooks, sweepConnections } from './datapath/sweep.ts'
 import { addressSet } from './engine/address.ts'
-import type { Address, Engine, Packet } from './engine/index.ts'
+import type { Address, Packet } from './engine/index.ts'
 import { graceOver } from './native/grace.ts'
 import { openNetlink } from './native/netlink.ts'
 import type { Ruleset } from './ruleset/ruleset.ts'
@@ -14,8 +14,8 @@ export interface RevocationSite {
   /** The bits of connection marks that hold the stamp. */
   readonly connectionMask: number
   readonly connectionShift: number
-  /** The engine in force. */
-  readonly engine: () => Engine
+  /** Whether a packet is let through at a hook by the policies in force. */
+  readonly isAllowed: (packet: Packet, hook: number) => boolean
   readonly isLocalAddress: (address: Address) => boolean
   /** Told what went wrong, and `undefined` when it is well again. What was to be rechecked is until it goes well. */
   readonly onProblem: (error: unknown) => void
@@ -85,14 +85,14 @@ export class Revocation {
 
   /** What is named by changes that come meanwhile is left to the next one. */
   async #sweep(): Promise<void> {
-    const { ruleset, engine, isLocalAddress, connectionMask, connectionShift } = this.#site
+    const { ruleset, isLocalAddress, connectionMask, connectionShift } = this.#site
     const { change, addresses } = ruleset.rechecks
     if (addresses.length === 0) return
     const isTouched = addressSet(addresses)
     // A packet that was under way by the former rules may still stamp its connection.
     await graceOver()
     const isAllowed = (packet: Packet) =>
-      plausibleHooks(packet, isLocalAddress).every((hook) => engine().decide(packet, hook) === 'accept')
+      plausibleHooks(packet, isLocalAddress).every((hook) => this.#site.isAllowed(packet, hook))
     const stamp = { mask: connectionMask, value: ruleset.connectionStamp << connectionShift }
     await sweepConnections({ netlink: this.#netlink, stamp, isTouched, isAllowed })
     if (!this.#abort.signal.aborted) ruleset.endRecheck(change)

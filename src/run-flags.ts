@@ -1,10 +1,13 @@
 import { Flags } from '@oclif/core'
 import { CONFIG_FILE, configDefaults, defaultNodeName, formatFailsafe, formatMask } from './config.ts'
 import { formatDuration } from './duration.ts'
+import { logFormats, loggedFlows, logLevels } from './log-config.ts'
+import { modes } from './mode.ts'
 import { clusterFlags } from './source-flags.ts'
 
-const { onFailure, denyWith, unknownLocal, holdMs, queue, remember, marks, metrics, control, stateDir, failsafe } =
+const { mode, onFailure, denyWith, unknownLocal, holdMs, queue, remember, marks, metrics, control, stateDir } =
   configDefaults
+const { failsafe, log } = configDefaults
 /** Shown by --help only: a flag that is not given has no value, so that the file's holds. */
 const shows = (text: string) => async () => text
 
@@ -48,6 +51,11 @@ export const runFlags = {
     defaultHelp: async () => defaultNodeName(),
     description: 'which node of the picture this machine is',
     helpValue: 'NAME',
+  }),
+  mode: Flags.option({ options: modes })({
+    defaultHelp: shows(mode),
+    description:
+      'audit: nothing is denied; what would be is counted, and told by `knp flows --verdict audit` and the log',
   }),
   'on-failure': Flags.option({ options: ['open', 'closed'] as const })({
     defaultHelp: shows(onFailure),
@@ -147,6 +155,18 @@ export const runFlags = {
     allowNo: true,
     description:
       'a protected host always reaches the API servers that are sources; by default where --failsafe-outbound is not set',
+  }),
+  'log-level': Flags.option({ options: logLevels })({
+    defaultHelp: shows(log.level),
+    description: 'what is told of the firewall itself',
+  }),
+  'log-flows': Flags.option({ options: loggedFlows })({
+    defaultHelp: shows(log.flows),
+    description: 'which decisions are told: denied (audited ones too), all, none',
+  }),
+  'log-format': Flags.option({ options: logFormats })({
+    defaultHelp: shows(log.format),
+    description: 'lines for people (text), JSON, or text on a terminal and JSON elsewhere (auto)',
   }),
   evaluator: evaluatorFlag,
 }

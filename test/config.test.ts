@@ -59,7 +59,7 @@ sources:
 - files: {path: /srv/a/../policies}
 - files: {path: /srv/more.yaml}
 nodeName: web-1.example
-mode: enforce
+mode: audit
 onFailure: open
 denyWith: reject
 unknownLocal: allow
@@ -71,6 +71,7 @@ marks: {packet: 0x0000ff00, conntrack: "0xF"}
 metrics: {address: "[0:0::1]:80"}
 control: {socket: /run/other.sock, group: wheel}
 stateDir: /srv/state
+log: {level: debug, flows: all, format: json}
 failsafe:
   inbound: [{protocol: tcp, port: 2222, from: [10.1.2.3/8, "fd00::/8"]}]
   outbound: []
@@ -83,6 +84,7 @@ evaluators:
   const expected: Config = {
     sources: [{ files: { path: '/srv/policies' } }, { files: { path: '/srv/more.yaml' } }],
     nodeName: 'web-1.example',
+    mode: 'audit',
     onFailure: 'open',
     denyWith: 'reject',
     unknownLocal: 'allow',
@@ -99,6 +101,7 @@ evaluators:
       outbound: [],
       apiServer: true,
     },
+    log: { level: 'debug', flows: 'all', format: 'json' },
     evaluators: [{ module: join(dirname(config), 'quarantine.js') }, { module: '/opt/a@b.js', after: 'Baseline' }],
   }
   const read = await loadConfig({ config }, NO_FILE)
@@ -210,7 +213,7 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
   ['too few connection bits', 'marks: {conntrack: 7}', '1: marks.conntrack: 0x00000007 is not enough: 4 adjoining'],
   ['a mask that is none', 'marks: {packet: red}', '1: marks.packet: "red" is no mask such as 0x7f000000'],
   ['a mask that is too wide', 'marks: {packet: 0x1ffffffff}', '1: marks.packet: 8589934591 is outside'],
-  ['audit', '\n\nmode: audit', '3: mode: not supported by this version; it is always "enforce"'],
+  ['no mode', '\n\nmode: off', '3: mode: "off" is none of enforce, audit'],
   ['neither drop nor reject', 'denyWith: tarpit', '1: denyWith: "tarpit" is none of drop, reject'],
   ['no queue', 'queue: {count: 0}', '1: queue.count: 0 is outside 1-64'],
   ['too many queues', 'queue: {count: 65}', '1: queue.count: 65 is outside 1-64'],
@@ -247,7 +250,8 @@ const rejections: readonly [rule: string, text: string, problem: string][] = [
     'evaluators: [{module: a.js, before: Admin, after: Admin}]',
     '1: evaluators[0]: before and after: name one of them',
   ],
-  ['log', 'log: {level: info}', '1: log: not supported by this version'],
+  ['no level', 'log: {level: loud}', '1: log.level: "loud" is none of error, warn, info, debug'],
+  ['no flows', 'log: {flows: some}', '1: log.flows: "some" is none of denied, all, none'],
   [
     'a failsafe that is text',
     'failsafe:\n  inbound:\n  - tcp/22',
@@ -337,6 +341,10 @@ t.test('flags win over the file', async (t) => {
     config,
     source: ['b', '/c'],
     'node-name': 'n1',
+    mode: 'audit',
+    'log-level': 'warn',
+    'log-flows': 'none',
+    'log-format': 'text',
     'on-failure': 'open',
     'deny-with': 'reject',
     'unknown-local': 'allow',
@@ -361,6 +369,7 @@ t.test('flags win over the file', async (t) => {
   t.same(await loadConfig(flags, NO_FILE), {
     sources: [{ files: { path: join(tmpdir(), 'b') } }, { files: { path: '/c' } }],
     nodeName: 'n1',
+    mode: 'audit',
     onFailure: 'open',
     denyWith: 'reject',
     unknownLocal: 'allow',
@@ -381,6 +390,7 @@ t.test('flags win over the file', async (t) => {
       outbound: [],
       apiServer: true,
     },
+    log: { level: 'warn', flows: 'none', format: 'text' },
     evaluators: [
       { module: join(tmpdir(), 'd.js'), after: 'Admin' },
       { module: '/e@x/f.js' },

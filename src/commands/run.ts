@@ -11,6 +11,7 @@ import { requireHost } from '../doctor.ts'
 import { KnpError } from '../errors.ts'
 import { loadPipeline } from '../evaluators.ts'
 import { Firewall, type FirewallEvent } from '../firewall.ts'
+import { logFlows } from '../flows/flow-log.ts'
 import { type FlowsParams, streamFlows } from '../flows/stream.ts'
 import type { KeptConnection } from '../kept-connection.ts'
 import { KeptQueues } from '../kept-queues.ts'
@@ -20,6 +21,7 @@ import { type QuestionText, readQuestion, withQuestionErrors } from '../question
 import { queueNumbers } from '../queue-range.ts'
 import type { OnFailure } from '../ruleset/text.ts'
 import { runFlags } from '../run-flags.ts'
+import { openRunLog, type RunLog } from '../run-log.ts'
 import { openSource } from '../sources/open.ts'
 import type { SourceHealth } from '../sources/source.ts'
 import { ServiceManager } from '../systemd.ts'
@@ -59,6 +61,7 @@ export default class Run extends KnpCommand {
       throw error
     } finally {
       await this.monitoring?.close()
+      this.runLog?.close()
     }
   }
 
@@ -76,13 +79,14 @@ export default class Run extends KnpCommand {
     if (flags['print-config']) await this.finish(configJson(config), formatConfig(config))
     // The room for what is new grows with a cluster's first list, by 100 MB, and is never given back.
     if (config.sources.some((source) => 'kubernetes' in source)) setFlagsFromString('--semi-space-growth-factor=1')
-    const { nodeName, onFailure, denyWith, queue, remember, control: endpoint } = config
+    const { nodeName, mode, onFailure, denyWith, queue, remember, control: endpoint } = config
     const stopAsked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve)
       process.once('SIGINT', resolve)
     })
     // A terminal that closes must not end the firewall; what reload means today happens by itself.
     process.on('SIGHUP', () => {})
+    this.runLog = await openRunLog({ ...config.log, isJson: this.jsonEnabled() })
     const onHealth = ({ name, error }: SourceHealth) => {
       if (error === undefined) this.report('source-recovered', `source ${name} can be read again`)
       else
@@ -108,6 +112,7 @@ export default class Run extends KnpCommand {
     const firewall = await Firewall.start({
       sources,
       nodeName,
+      mode,
       onFailure,
       denyWith,
       remember,
@@ -125,6 +130,7 @@ export default class Run extends KnpCommand {
     })
     let control: ControlServer | undefined
     let stopWatchdog: (() => void) | undefined
+    let stopLog = () => {}
     try {
       monitoring.watch(firewall)
       const methods = controlMethods(firewall, monitoring)
@@ -137,6 +143,8 @@ export default class Run extends KnpCommand {
       for (const note of status.sources.flatMap(({ notes }) => notes)) this.report('note', note)
       const warning = protectionWarning(status)
       if (warning) this.report('warning', warning)
+      if (mode === 'audit') this.report('warning', 'nothing is enforced: this is an audit (mode)')
+      stopLog = logFlows(firewall.flows, { flows: config.log.flows, sink: this.runLog })
       this.tell(() => manager.ready())
       if (config.sources.some((source) => 'kubernetes' in source)) giveBackMemory()
       stopWatchdog = startWatchdog(
@@ -151,8 +159,9 @@ export default class Run extends KnpCommand {
       this.tell(() => manager.stopping())
       await control?.close()
       await firewall.stop(queues.isHeld ? 'kept' : 'given back')
+      stopLog()
     }
-    this.report('stopped', stoppedText(onFailure, queues.isHeld))
+    this.report('stopped', stoppedText(mode === 'audit' ? 'open' : onFailure, queues.isHeld))
     this.exit(0)
   }
 
@@ -199,9 +208,11 @@ export default class Run extends KnpCommand {
     }
   }
 
+  private runLog: RunLog | undefined
+
   private report(event: string, message: string): void {
-    if (this.jsonEnabled()) process.stdout.write(`${JSON.stringify({ schema: 'knp.run/v1', event, message })}\n`)
-    else this.note(event === 'warning' || event === 'note' ? `${event}: ${message}` : message)
+    if (this.runLog) this.runLog.event(event, message)
+    else this.note(message)
   }
 }
 

@@ -9,9 +9,11 @@ export const UNDECIDED_ROW = 1
 export const UNASKED_ROW = 2
 const FIRST_TIER_ROW = 3
 /** A row's columns. */
-export const TALLY_COLUMNS = 4
+export const TALLY_COLUMNS = 6
 export const INGRESS_COLUMN = 2
 export const ALLOWED_COLUMN = 1
+/** Egress, then ingress: what would have been denied if it were enforced. */
+export const AUDITED_COLUMN = 4
 
 /** A tally of zeros. @param policyCounts see `Generation` */
 export function createTally(policyCounts: readonly number[]): TallyWords {
@@ -44,6 +46,17 @@ export class DecisionTally {
     const row = decided === undefined ? UNASKED_ROW : this.#rowOf(decided)
     const column = (decided?.isIngress ? INGRESS_COLUMN : 0) + (isAllowed ? ALLOWED_COLUMN : 0)
     this.#words[row * TALLY_COLUMNS + column]!++
+  }
+
+  /** @param decided who would have denied it; `undefined` as above */
+  noteAudited(decided: Decided | undefined): void {
+    const row = decided === undefined ? UNASKED_ROW : this.#rowOf(decided)
+    this.#words[row * TALLY_COLUMNS + AUDITED_COLUMN + (decided?.isIngress ? 1 : 0)]!++
+  }
+
+  /** Counts as allowed what nobody was asked about. */
+  noteUnenforced(): void {
+    this.#words[UNDECIDED_ROW * TALLY_COLUMNS + ALLOWED_COLUMN]!++
   }
 
   #rowOf({ tier, policy }: Decided): number {

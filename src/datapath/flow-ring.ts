@@ -42,10 +42,12 @@ export interface FlowRecord {
   readonly origin: number
   /** Netfilter hook at which the connection was decided. */
   readonly hook: number
+  /** Whether it would have been decided otherwise if what is audited were enforced. */
+  readonly isAudited: boolean
 }
 
 const RECORD_WORDS = 16
-const TIME = 0 // a float64
+// The first two words are the time, a float64.
 const GENERATION = 2
 const BITS = 3
 const SOURCE = 4
@@ -56,6 +58,7 @@ const ICMP = 13
 const BIT_IPV6 = 1
 const BIT_READABLE = 2
 const BIT_REMEMBERED = 4
+const BIT_AUDITED = 8
 const SHIFT_OUTCOME = 4
 const SHIFT_FORM = 8
 const SHIFT_HOOK = 12
@@ -102,15 +105,17 @@ export class FlowWriter {
     form: number,
     origin: number,
     hook: number,
+    isAudited = false,
   ): void {
     const words = this.#words
     const slot = this.#written & (CAPACITY - 1)
     this.#written = (this.#written + 1) | 0
     const at = slot * RECORD_WORDS
-    this.#times[slot * (RECORD_WORDS / 2)] = this.#timeMs
+    this.#times[timeAt(slot)] = this.#timeMs
     words[at + GENERATION] = generation
     let bits = (outcome << SHIFT_OUTCOME) | (form << SHIFT_FORM) | (hook << SHIFT_HOOK)
     if (origin === flowOrigins.REMEMBERED) bits |= BIT_REMEMBERED
+    if (isAudited) bits |= BIT_AUDITED
     if (packet !== undefined) {
       bits |= BIT_READABLE | (packet.protocol << SHIFT_PROTOCOL)
       if (packet.family === 6) bits |= BIT_IPV6
@@ -141,16 +146,19 @@ export class FlowReader {
   missed = 0
   readonly #cursor: Int32Array
   readonly #words: Int32Array
+  readonly #times: Float64Array
   #next: number
 
   /** Reads what is written from now on; of what was written before, the latest `past`. */
   constructor({ cursor, words }: FlowRing, past = 0) {
     this.#cursor = cursor
     this.#words = words
+    this.#times = new Float64Array(words.buffer)
     const written = Atomics.load(cursor, 0)
     this.#next = (written - Math.min(past, READABLE)) | 0
     // Of a ring that is not full, what was never written has no time.
-    while (past > 0 && this.#next !== written && timeOf(words, this.#next) === 0) this.#next = (this.#next + 1) | 0
+    while (past > 0 && this.#next !== written && this.#times[timeAt(this.#next)] === 0)
+      this.#next = (this.#next + 1) | 0
   }
 
   /** The next ones in their order, at most so many. */
@@ -159,7 +167,10 @@ export class FlowReader {
     const waiting = (Atomics.load(this.#cursor, 0) - this.#next) >>> 0
     const count = Math.min(waiting, most)
     const records: FlowRecord[] = []
-    for (let i = 0; i < count; i++) records.push(recordAt(this.#words, (this.#next + i) & (CAPACITY - 1)))
+    for (let i = 0; i < count; i++) {
+      const position = this.#next + i
+      records.push(recordAt(this.#words, position & (CAPACITY - 1), this.#times[timeAt(position)]!))
+    }
     // Meanwhile the writer may have come round to the first of them.
     const lost = this.#skipLost(count)
     this.#next = (this.#next + count - lost) | 0
@@ -178,22 +189,23 @@ export class FlowReader {
   }
 }
 
-function timeOf(words: Int32Array<SharedArrayBuffer>, position: number): number {
-  const at = (position & (CAPACITY - 1)) * RECORD_WORDS + TIME
-  return new Float64Array(words.buffer, at * 4, 1)[0]!
+/** Where the time of a record stands among float64s. */
+function timeAt(position: number): number {
+  return (position & (CAPACITY - 1)) * (RECORD_WORDS / 2)
 }
 
-function recordAt(words: Int32Array, slot: number): FlowRecord {
+function recordAt(words: Int32Array, slot: number, timeMs: number): FlowRecord {
   const at = slot * RECORD_WORDS
   const bits = words[at + BITS]!
   return {
-    timeMs: new Float64Array(words.buffer, at * 4, 1)[0]!,
+    timeMs,
     generation: words[at + GENERATION]! >>> 0,
     packet: (bits & BIT_READABLE) === 0 ? undefined : packetAt(words, at, bits),
     outcome: (bits >>> SHIFT_OUTCOME) & 15,
     form: (bits >>> SHIFT_FORM) & 15,
     origin: (bits & BIT_REMEMBERED) === 0 ? flowOrigins.ASKED : flowOrigins.REMEMBERED,
     hook: (bits >>> SHIFT_HOOK) & 15,
+    isAudited: (bits & BIT_AUDITED) !== 0,
   }
 }
 

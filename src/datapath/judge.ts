@@ -1,7 +1,9 @@
 import { sameAddress } from '../engine/address.ts'
+import type { Decided } from '../engine/engine.ts'
 import {
   type Address,
   type Engine,
+  type Generation,
   HOOK_FORWARD,
   HOOK_INPUT,
   HOOK_OUTPUT,
@@ -9,6 +11,7 @@ import {
   packetProblems,
 } from '../engine/index.ts'
 import { isNeverJudged, TCP } from '../engine/packet.ts'
+import type { Mode } from '../mode.ts'
 import type { DecisionTally } from './decision-tally.ts'
 import { type FlowWriter, flowOrigins, packetForms } from './flow-ring.ts'
 import { type LocalPods, noLocalPods } from './local-pods.ts'
@@ -23,10 +26,15 @@ export type UnknownLocal = 'deny' | 'allow'
 const SYN = 2
 const CONNECTION_FLAGS = 0x17 // ACK, RST, SYN, FIN
 
+/** What deciding by a generation needs to know of it. */
+export type JudgedGeneration = Pick<Generation, 'number' | 'hasAudited'>
+
 /** Turns one queued packet into the mark that answers it. Allocates nothing. */
 export class PacketJudge {
   /** What the last packet was found to be. */
   outcome: number = outcomes.DENIED
+  /** Whether it would have been another one if what is audited were enforced. */
+  isAudited = false
   /** What it was in its connection: one of `packetForms`. */
   form: number = packetForms.FIRST
   /** The hook at which its connection was decided. */
@@ -36,8 +44,9 @@ export class PacketJudge {
   readonly #marks: MarkLayout
   readonly #unknownLocal: UnknownLocal
   #engine: Engine
-  #generation: number
+  #generation: JudgedGeneration
   #stamp: number
+  readonly #isAudit: boolean
   #tally: DecisionTally | undefined
   /** Of the last packet: whether it was the engine that decided. */
   #isDecided = false
@@ -51,27 +60,33 @@ export class PacketJudge {
   #hasUnknownSource = false
 
   /**
-   * @param generation the number of the engine's generation
+   * @param generation the engine's
    * @param stamp its stamp
+   * @param mode audit: nothing is denied, and what would be is said
    * @param unknownLocal for `judgeLast`
    */
   constructor(
     engine: Engine,
-    generation: number,
+    generation: JudgedGeneration,
     stamp: number,
     marks: MarkLayout,
-    { pods = noLocalPods, unknownLocal = 'deny' }: { pods?: LocalPods; unknownLocal?: UnknownLocal } = {},
+    {
+      mode = 'enforce',
+      pods = noLocalPods,
+      unknownLocal = 'deny',
+    }: { mode?: Mode; pods?: LocalPods; unknownLocal?: UnknownLocal } = {},
   ) {
     this.#engine = engine
     this.#generation = generation
     this.#stamp = stamp
     this.#marks = marks
+    this.#isAudit = mode === 'audit'
     this.#pods = pods
     this.#unknownLocal = unknownLocal
   }
 
   /** From the next packet on, decides by another generation. */
-  swap(engine: Engine, generation: number, stamp: number): void {
+  swap(engine: Engine, generation: JudgedGeneration, stamp: number): void {
     this.#engine = engine
     this.#generation = generation
     this.#stamp = stamp
@@ -97,10 +112,13 @@ export class PacketJudge {
     return this.#hasUnknownSource ? this.packet.source : this.packet.destination
   }
 
-  /** Writes down how the last packet was decided. */
-  record(flows: FlowWriter, outcome: number, origin: number = flowOrigins.ASKED): void {
+  /** Writes down how the last packet was decided. Answers whether it passed though it would have been denied. */
+  record(flows: FlowWriter, outcome: number, origin: number = flowOrigins.ASKED): boolean {
     const packet = this.packet.hasAddresses ? this.packet : undefined
-    flows.write(packet, this.#generation, outcome, this.form, origin, this.hook)
+    // What could not be judged passes under audit only.
+    const isAudited = outcome === outcomes.ALLOWED || outcome === outcomes.DENIED ? this.isAudited : this.#isAudit
+    flows.write(packet, this.#generation.number, outcome, this.form, origin, this.hook, isAudited)
+    return isAudited && outcome !== outcomes.DENIED
   }
 
   /** Finds out who decides the first packet of a connection that the kernel has answered by itself, and counts it. */
@@ -114,6 +132,7 @@ export class PacketJudge {
     isDenied: boolean,
   ): void {
     this.outcome = isDenied ? outcomes.DENIED : outcomes.ALLOWED
+    this.isAudited = false
     this.form = packetForms.FIRST
     this.hook = hook
     if (this.packet.decode(bytes, start, captured, length, family) !== packetProblems.NONE) return
@@ -121,9 +140,12 @@ export class PacketJudge {
     this.#count(!isDenied)
   }
 
-  /** The answer that denies a packet with this mark, and teaches nothing: what every packet gets that cannot be judged. */
+  /**
+   * The answer that denies a packet with this mark, and teaches nothing: what every packet gets that cannot be judged. Under
+   * audit it passes, and teaches nothing.
+   */
   denial(mark: number): number {
-    return (mark & ~this.#marks.packetMask) | this.#marks.denied
+    return this.#isAudit ? this.#audited(mark, NO_STAMP) : this.#answer(mark, this.#marks.denied, NO_STAMP)
   }
 
   /**
@@ -164,6 +186,7 @@ export class PacketJudge {
     this.#mustWait = false
     const isReply = (mark & marks.reply) !== 0
     this.outcome = outcomes.UNREADABLE
+    this.isAudited = false
     this.form = isReply ? packetForms.REPLY : packetForms.FIRST
     this.hook = hook
     if (decoder.decode(bytes, start, captured, length, family) !== packetProblems.NONE) return this.denial(mark)
@@ -210,7 +233,8 @@ export class PacketJudge {
         hook === HOOK_OUTPUT || isNeverJudged(decoder) || sameAddress(decoder.source, decoder.destination)
       if (isExempt) return true
       // What was allowed when the pod was still known ends when a policy says so, not because its object is gone.
-      const isDecidedSo = (mark & this.#marks.stamped) !== 0 || (this.#isLast && this.#unknownLocal === 'allow')
+      const isDecidedSo =
+        (mark & this.#marks.stamped) !== 0 || (this.#isLast && this.#unknownLocal === 'allow') || this.#isAudit
       if (!isDecidedSo) {
         this.#mustWait = true
         this.#hasUnknownSource = isFromPod
@@ -218,7 +242,8 @@ export class PacketJudge {
       }
     }
     this.#isDecided = true
-    return this.#engine.decide(decoder, hook) === 'accept'
+    const verdict = this.#engine.decide(decoder, hook)
+    return (this.#isAudit && this.#generation.hasAudited ? this.#engine.decideAudited() : verdict) === 'accept'
   }
 
   /** Whether an address is that of a pod of this machine, and nobody's. */
@@ -229,8 +254,8 @@ export class PacketJudge {
   #allow(mark: number, stamp: number): number {
     this.outcome = outcomes.ALLOWED
     this.#count(true)
-    const answer = (mark & ~this.#marks.packetMask) | this.#marks.allowed
-    return this.#isOfUnknown ? answer : answer | (stamp << this.#marks.stampShift)
+    const learnt = this.#isOfUnknown ? NO_STAMP : stamp
+    return this.#wouldBe('deny') ? this.#audited(mark, learnt) : this.#answer(mark, this.#marks.allowed, learnt)
   }
 
   #deny(mark: number): number {
@@ -238,15 +263,44 @@ export class PacketJudge {
       this.outcome = outcomes.HELD
       return 0
     }
+    if (this.#isAudit) {
+      this.outcome = outcomes.ALLOWED
+      this.isAudited = true
+      this.#tally?.noteUnenforced()
+      this.#tally?.noteAudited(this.#decided())
+      return this.#audited(mark, this.form === packetForms.ERROR ? NO_STAMP : this.#stamp)
+    }
     this.outcome = outcomes.DENIED
     this.#count(false)
-    if (this.#mustWait) return (mark & ~this.#marks.packetMask) | this.#marks.dropped
-    return this.#isOfUnknown ? this.denial(mark) : this.denial(mark) | (this.#stamp << this.#marks.stampShift)
+    if (this.#mustWait) return this.#answer(mark, this.#marks.dropped, NO_STAMP)
+    const teaches = !this.#isOfUnknown && !this.#wouldBe('accept')
+    return this.#answer(mark, this.#marks.denied, teaches ? this.#stamp : NO_STAMP)
+  }
+
+  /** Whether audited policies would have changed the last decision to this one; counts denials that are only audited. */
+  #wouldBe(verdict: 'accept' | 'deny'): boolean {
+    if (this.#isAudit || !this.#generation.hasAudited || !this.#isDecided) return false
+    this.isAudited = this.#engine.decideAudited() === verdict
+    if (this.isAudited && verdict === 'deny') this.#tally?.noteAudited(this.#decided())
+    return this.isAudited
+  }
+
+  /** Passes, and the connection with it; nothing is learnt about others like it, so that each of them is seen. */
+  #audited(mark: number, stamp: number): number {
+    return this.#answer(mark, this.#marks.audited, stamp)
+  }
+
+  #answer(mark: number, verdict: number, stamp: number): number {
+    return (mark & ~this.#marks.packetMask) | verdict | (stamp << this.#marks.stampShift)
   }
 
   /** Of several decisions about a packet the last one is what it got. */
   #count(isAllowed: boolean): void {
-    this.#tally?.note(this.#isDecided ? this.#engine.decided : undefined, isAllowed)
+    this.#tally?.note(this.#decided(), isAllowed)
+  }
+
+  #decided(): Decided | undefined {
+    return this.#isDecided ? this.#engine.decided : undefined
   }
 }
 

@@ -25,6 +25,8 @@ export interface MarkLayout {
   readonly denied: number
   /** Denied without a word, whatever `denyWith` says: who tries again is to be heard. */
   readonly dropped: number
+  /** Passes, and would not if what is audited were enforced. */
+  readonly audited: number
   /** The bits of an answer that hold its stamp. */
   readonly stampMask: number
   /** How far a stamp is shifted in packet marks. */
@@ -71,6 +73,7 @@ export function layoutMarks(packetMask: number, connectionMask: number): MarkLay
     stamped: bit(0x10),
     allowed: bit(0x10),
     denied: bit(0x20),
+    audited: bit(0x50),
     dropped: bit(0x30),
     stampMask: bit(0x0f),
     stampShift: packet,

@@ -29,6 +29,7 @@ export const counterNames = [
   'holding',
   'unknownAllowed',
   'unknownDenied',
+  'audited',
 ] as const
 
 export type Counters = Float64Array<SharedArrayBuffer>
@@ -48,6 +49,7 @@ const HELD = 9
 const HOLDING = 10
 const UNKNOWN_ALLOWED = 11
 const UNKNOWN_DENIED = 12
+const AUDITED = 13
 
 /**
  * Where packets are held whose ends nobody knows yet. They are counted as queued once, and counted and written down as what
@@ -64,7 +66,7 @@ export function holdPackets(
     settled(outcome, isLast) {
       counters[FIRST_OUTCOME + outcome]!++
       if (isLast) countUnknown(counters, outcome)
-      judge.record(flows, outcome)
+      if (judge.record(flows, outcome)) counters[AUDITED]!++
     },
     end: () => flows.publish(),
   })
@@ -111,7 +113,7 @@ export function judgeBatch(
       marks[i] = judge.denial(queue.packets[i * PACKET_FIELDS + FIELD_MARK]!)
     }
     counters[FIRST_OUTCOME + outcome]!++
-    judge.record(flows, outcome)
+    if (judge.record(flows, outcome)) counters[AUDITED]!++
   }
   queue.answer(count)
   times?.answered(count)

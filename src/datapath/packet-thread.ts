@@ -2,6 +2,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { attachEngine, type Generation, type PolicyKind } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
+import type { Mode } from '../mode.ts'
 import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
 import { openQueue, type QueueOptions } from '../native/queue.ts'
 import { DecisionTally, type TallyWords } from './decision-tally.ts'
@@ -19,6 +20,7 @@ export interface PacketThreadData {
   /** In place of the queue: the log of what the kernel has answered by itself. Then nothing is decided, only noted. */
   readonly log?: PacketLogOptions
   readonly marks: MarkLayout
+  readonly mode?: Mode
   readonly counters: Counters
   /** Where decisions of the generation are counted. */
   readonly tally: TallyWords
@@ -74,8 +76,9 @@ const MAX_HELD_PER_ADDRESS = 32
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKind[]): void {
-  const { marks, generation, stamp, tally, pods = noPodPlaces, hold } = data
-  const judge = new PacketJudge(attachEngine(generation, kinds), generation.number, stamp, marks, {
+  const { marks, mode = 'enforce', generation, stamp, tally, pods = noPodPlaces, hold } = data
+  const judge = new PacketJudge(attachEngine(generation, kinds), generation, stamp, marks, {
+    mode,
     pods: localPods(pods),
     unknownLocal: hold?.unknownLocal ?? 'deny',
   })
@@ -90,7 +93,7 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
         const { generation, stamp, tally, pods } = message
-        judge.swap(attachEngine(generation, kinds), generation.number, stamp)
+        judge.swap(attachEngine(generation, kinds), generation, stamp)
         if (tally) judge.setTally(new DecisionTally(tally, generation.policyCounts))
         if (pods) judge.setLocalPods(localPods(pods))
         work.judgeAgain()

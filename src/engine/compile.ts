@@ -23,6 +23,8 @@ export interface Generation {
   readonly identities: IdentityTables
   /** The tables of each policy kind, in the pipeline's order. */
   readonly tiers: readonly TierTables[]
+  /** Whether any policy is audited: else what would be if it were enforced is what is. */
+  readonly hasAudited: boolean
   /** How many numbers the policies of each tier have; the same array as long as no policy comes or goes. */
   readonly policyCounts: readonly number[]
 }
@@ -93,6 +95,8 @@ export class Compiler {
   readonly #protection: Protection
   #generation = 0
   #snapshot: Snapshot | undefined
+  /** How many policies are. */
+  #audited = 0
   #policyNames: readonly PolicyNames[] = []
   #policyCounts: readonly number[] = []
 
@@ -123,6 +127,9 @@ export class Compiler {
     this.#snapshot = undefined
     const { policies, objects } = this.#world.apply(delta)
     for (const tier of this.#tiers) tier.prepare(policies)
+    for (const { former, latest } of policies.policies) {
+      this.#audited += Number(latest?.isAudited ?? false) - Number(former?.isAudited ?? false)
+    }
     this.#identities.learnTerms()
     this.#takeObjects(objects)
     const change = this.#identities.take(this.#localNode !== undefined && this.#world.knowsNode(this.#localNode))
@@ -183,6 +190,7 @@ export class Compiler {
         number: this.#generation,
         identities: identities.tables,
         tiers: published.map(({ tables }) => tables),
+        hasAudited: this.#audited > 0,
         policyCounts: this.#policyCounts,
       },
       policyNames: this.#policyNames,

@@ -129,7 +129,11 @@ export interface PacketDecision extends Pick<Decision, 'verdict' | 'decidedBy' |
 }
 
 /** Decides a packet as the packet thread does, and says who decided. @param hook netfilter hook number */
-export function decidePacket({ engine, identities }: CompiledPolicy, packet: Packet, hook: number): PacketDecision {
+export function decidePacket(
+  { engine, identities, generation }: CompiledPolicy,
+  packet: Packet,
+  hook: number,
+): PacketDecision {
   const flow = engine.identify(packet, hook)
   const { tables } = identities
   const source = nameOf(identities, flow.sourceWorkload, packet.source)
@@ -138,6 +142,7 @@ export function decidePacket({ engine, identities }: CompiledPolicy, packet: Pac
   const owner = isForwarded ? workloadOf(tables, packet.destination) : flow.destinationWorkload
   const destination = nameOf(identities, owner, packet.destination)
   const { verdict, decidedBy } = decide(engine, flow)
+  if (!generation.hasAudited) return { source, destination, verdict, decidedBy }
   flow.includesAudited = true
   const complete = decide(engine, flow)
   return {

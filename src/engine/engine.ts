@@ -41,6 +41,8 @@ export interface Engine {
   decide(packet: Packet, hook: number): 'accept' | 'deny'
   /** Whether somebody has this address: a workload, a node, or who is behind this machine's HostEndpoint. */
   knows(address: Address): boolean
+  /** What `decide` would have answered last if audited policies were enforced. Then `decided` says who would have. */
+  decideAudited(): 'accept' | 'deny'
   /**
    * Who the ends are; with ANY_HOOK nodes are told by their addresses. The answer is overwritten by the next call.
    * @param source index of the workload that is meant, OUTSIDE for none; who owns the address where it is left out
@@ -163,8 +165,14 @@ export function createEngine(tables: IdentityTables, evaluators: readonly Policy
     return tables.localHost !== OUTSIDE && forwardingHost(tables, address, tables.localHost) !== OUTSIDE
   }
 
+  function decideAudited(): 'accept' | 'deny' {
+    if (flow === undefined) throw new Error('nothing was decided before')
+    flow.includesAudited = true
+    return decideFlow(flow)
+  }
+
   const decide: Engine['decide'] = (packet, hook) => decideFlow(identify(packet, hook))
-  return { evaluators, decided, identify, decideFlow, knows, decide }
+  return { evaluators, decided, identify, decideFlow, knows, decide, decideAudited }
 }
 
 /** Traffic that is accepted before any policy is asked. */

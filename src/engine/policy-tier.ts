@@ -348,6 +348,7 @@ class PolicyTier implements IncrementalTier {
       const complete = this.#storeList(selection, all, direction)
       this.#listWords.set(row + AUDITED_COLUMN + direction, complete)
       this.#listWords.set(row + FIRST_POLICY_COLUMN + direction, enforced[0] ?? NO_POLICY)
+      this.#listWords.set(row + FIRST_POLICY_COLUMN + AUDITED_COLUMN + direction, all[0] ?? NO_POLICY)
       const isSame = enforced.length === all.length
       this.#listWords.set(row + direction, isSame ? complete : this.#storeList(selection, enforced, direction))
     }

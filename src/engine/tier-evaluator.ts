@@ -26,9 +26,9 @@ export interface PolicyTierTables extends TierTables {
 
 /**
  * The columns of `lists`: egress and ingress as enforced, then egress and ingress with the audited policies; then the numbers
- * of the first policies that are enforced for egress and for ingress, where there are any.
+ * of the first policies for egress and for ingress, where there are any: as enforced, then with the audited ones.
  */
-export const LIST_COLUMNS = 6
+export const LIST_COLUMNS = 8
 export const AUDITED_COLUMN = 2
 export const FIRST_POLICY_COLUMN = 4
 /** In place of a list's length: an index over its rules follows. */
@@ -86,7 +86,7 @@ export class TierEvaluator implements PolicyEvaluator {
     if (list === 0) return trace ? this.#trace('egress', flow, 'next', 0, false, false, trace) : 'next'
     this.#matcher.takeEgress(flow)
     const rule = this.#find(list, flow)
-    const verdict = this.#verdictOf(rule, flow.sourceIdentity, EGRESS)
+    const verdict = this.#verdictOf(rule, flow.sourceIdentity, EGRESS, flow.includesAudited)
     // "Traffic to and from the node where a Pod is running is always allowed" (NetworkPolicy concept page).
     const isOwnNode = verdict === 'deny' && this.#rules.opensOwnNode && flow.isToOwnNode
     const final = isOwnNode ? 'accept' : verdict
@@ -99,7 +99,7 @@ export class TierEvaluator implements PolicyEvaluator {
     if (list === 0) return trace ? this.#trace('ingress', flow, 'next', 0, false, false, trace) : 'next'
     this.#matcher.takeIngress(flow)
     const rule = this.#find(list, flow)
-    const verdict = this.#verdictOf(rule, flow.destinationIdentity, INGRESS)
+    const verdict = this.#verdictOf(rule, flow.destinationIdentity, INGRESS, flow.includesAudited)
     return trace ? this.#trace('ingress', flow, verdict, rule, true, false, trace) : verdict
   }
 
@@ -122,10 +122,11 @@ export class TierEvaluator implements PolicyEvaluator {
     return 0
   }
 
-  #verdictOf(rule: number, identity: number, column: number): Verdict {
+  #verdictOf(rule: number, identity: number, direction: number, includesAudited: boolean): Verdict {
     const { words, lists, selections } = this.#tables
     if (rule === 0) {
-      this.decidedPolicy = lists[selections[identity]! * LIST_COLUMNS + FIRST_POLICY_COLUMN + column]!
+      const column = FIRST_POLICY_COLUMN + direction + (includesAudited ? AUDITED_COLUMN : 0)
+      this.decidedPolicy = lists[selections[identity]! * LIST_COLUMNS + column]!
       return this.#rules.otherwise
     }
     this.decidedPolicy = words[rule + RULE_POLICY]!

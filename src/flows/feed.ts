@@ -1,8 +1,7 @@
 import { FlowReader, type FlowRecord, type FlowRing } from '../datapath/flow-ring.ts'
-import { outcomes } from '../datapath/judge.ts'
 import type { FlowEvent } from './event.ts'
 import type { FlowFilter } from './filter.ts'
-import { type FlowResolver, keyOf } from './resolver.ts'
+import { type FlowResolver, keyOf, verdictOf } from './resolver.ts'
 
 /** Who is told of decisions. */
 export interface FlowSubscriber {
@@ -111,7 +110,8 @@ export class FlowFeed {
 }
 
 /** Told apart before anything is resolved: of the many that are allowed most are wanted by nobody. */
-function isWanted({ outcome }: FlowRecord, { verdict }: FlowFilter): boolean {
-  if (verdict === 'deny') return outcome !== outcomes.ALLOWED
-  return verdict !== 'allow' || outcome === outcomes.ALLOWED
+function isWanted(record: FlowRecord, { verdict, isDenialsOnly }: FlowFilter): boolean {
+  if (isDenialsOnly && !record.isAudited && verdictOf(record) === 'allow') return false
+  if (verdict === 'audit') return record.isAudited
+  return verdict === undefined || verdict === verdictOf(record)
 }

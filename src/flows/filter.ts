@@ -20,7 +20,10 @@ export const flowVerdicts = ['allow', 'deny', 'audit'] as const
 
 /** Which flows are asked for. */
 export interface FlowFilter {
+  /** Nothing else matches; matched before anything is resolved. */
   readonly verdict: FlowQuery['verdict']
+  /** Nothing matches but what is denied, and what would be. */
+  readonly isDenialsOnly?: boolean
   matches(event: FlowEvent): boolean
 }
 

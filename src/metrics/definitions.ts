@@ -1,4 +1,5 @@
 import type { PacketCounters } from '../datapath/threads.ts'
+import type { DecisionCount } from '../decision-totals.ts'
 import type { FirewallFigures } from '../firewall-figures.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
 import type { QueueStatistics } from '../native/queue-statistics.ts'
@@ -96,6 +97,9 @@ const state: readonly MetricDefinition[] = [
   ),
 ]
 
+/** Among those allowed too. */
+const isAudit = ({ verdict }: DecisionCount) => verdict === 'audit'
+
 const decisions: readonly MetricDefinition[] = [
   {
     name: 'knp_decisions_total',
@@ -106,10 +110,12 @@ const decisions: readonly MetricDefinition[] = [
     labels: ['direction', 'tier', 'verdict', 'origin'],
     read: ({ figures }) =>
       origins.flatMap((origin) =>
-        (figures?.decisions[origin].tiers ?? []).map(({ direction, tier, verdict, count }) => ({
-          labels: { direction, tier, verdict, origin },
-          value: count,
-        })),
+        (figures?.decisions[origin].tiers ?? [])
+          .filter((count) => !isAudit(count))
+          .map(({ direction, tier, verdict, count }) => ({
+            labels: { direction, tier, verdict, origin },
+            value: count,
+          })),
       ),
   },
   {
@@ -120,6 +126,34 @@ const decisions: readonly MetricDefinition[] = [
       'rule counts for the first by name of the NetworkPolicies that isolate the workload.',
     labels: ['direction', 'tier', 'policy_kind', 'policy_namespace', 'policy_name', 'verdict'],
     read: ({ figures }) => (figures ? policySamples(figures.decisions) : []),
+  },
+  {
+    name: 'knp_audited_decisions_total',
+    type: 'counter',
+    help: 'Packets that were allowed and would have been denied if what is audited were enforced, by whose policies and by tier.',
+    labels: ['direction', 'tier'],
+    read: ({ figures }) =>
+      (figures?.decisions.asked.tiers ?? []).filter(isAudit).map(({ direction, tier, count }) => ({
+        labels: { direction, tier },
+        value: count,
+      })),
+  },
+  {
+    name: 'knp_policy_audited_decisions_total',
+    type: 'counter',
+    help: 'The same by policy.',
+    labels: ['direction', 'tier', 'policy_kind', 'policy_namespace', 'policy_name'],
+    read: ({ figures }) =>
+      (figures?.decisions.asked.policies ?? []).filter(isAudit).map(({ direction, tier, policy, count }) => ({
+        labels: {
+          direction,
+          tier,
+          policy_kind: policy.kind,
+          policy_namespace: policy.namespace ?? '',
+          policy_name: policy.name,
+        },
+        value: count,
+      })),
   },
   {
     name: 'knp_remembered_packets_total',
@@ -297,6 +331,7 @@ export const definitions: readonly MetricDefinition[] = [
 function policySamples({ asked, remembered }: FirewallFigures['decisions']): Sample[] {
   const samples = new Map<string, { labels: Readonly<Record<string, string>>; value: number }>()
   for (const { direction, tier, verdict, count, policy } of [...asked.policies, ...remembered.policies]) {
+    if (verdict === 'audit') continue
     const labels = {
       direction,
       tier,

@@ -5,11 +5,23 @@ import { printable } from './printable.ts'
 
 /** The line that `knp run` prints when packets are decided. */
 export function enforcingLine(status: FirewallStatus): string {
-  const { workloads, policies, subjects, generation, divertRule, queue, onFailure } = status
+  const { mode, workloads, policies, subjects, generation, divertRule, queue, onFailure } = status
   return printable(
-    `enforcing: ${count(policies, 'policy', 'policies')} on ${count(workloads.protected, 'workload')} (${count(subjects, 'address', 'addresses')}), ` +
+    `${mode === 'audit' ? 'audit, NOTHING is enforced' : 'enforcing'}: ${count(policies, 'policy', 'policies')} on ${count(workloads.protected, 'workload')} (${count(subjects, 'address', 'addresses')}), ` +
       `generation ${generation}, ${describeQueues(rangeOf(queue))} by ${divertRule}, without a verdict: ${onFailure === 'closed' ? 'drop' : 'accept'}`,
   )
+}
+
+/** An audit that somebody has forgotten must be seen. */
+function enforcingText({ enforcing, mode }: FirewallStatus): string {
+  if (!enforcing) return 'NO'
+  return mode === 'audit' ? 'NOTHING: this is an audit' : 'yes'
+}
+
+function modeText({ mode, counters }: FirewallStatus): string {
+  if (mode === 'enforce')
+    return counters.audited === 0 ? mode : `${mode}; ${counters.audited} packets would be denied by audited policies`
+  return `AUDIT: everything passes; ${counters.audited} packets would have been denied (knp flows --verdict audit)`
 }
 
 /** Why nothing is protected here, where that is so. */
@@ -28,9 +40,9 @@ export function formatStatus(status: FirewallStatus): string {
     ? `gateway (no source knows a node "${status.nodeName}"): decides for every workload whose traffic passes`
     : `node ${status.nodeName}: decides for the workloads that run here`
   const rows: [string, string][] = [
-    ['enforcing', status.enforcing ? 'yes' : 'NO'],
+    ['enforcing', enforcingText(status)],
     ['health', `${isHealthy(status) ? 'healthy' : 'UNHEALTHY'}, runs since ${timeText(status.startedAtMs)}`],
-    ['mode', status.mode],
+    ['mode', modeText(status)],
     ['this machine', place],
     ['policies', `${status.policies}, generation ${status.generation}`],
     ['pipeline', status.pipeline.join(', ')],

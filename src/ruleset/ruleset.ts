@@ -4,6 +4,7 @@ import { NO_STAMP, nextStamp, PICKED_UP } from '../datapath/marks.ts'
 import { isIPv4 } from '../engine/address.ts'
 import { type Address, type Block, formatAddress, formatBlock, type SubjectChange } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
+import type { Mode } from '../mode.ts'
 import { isPickedUp, sweepMarks } from '../native/conntrack.ts'
 import { differences, type Fingerprint, readFingerprint } from '../native/fingerprint.ts'
 import { hostU32, type Netlink, NetlinkError, openNetlink } from '../native/netlink.ts'
@@ -37,6 +38,8 @@ import {
 
 export interface RulesetConfig {
   readonly marks: MarkLayout
+  /** Under audit nothing is dropped. */
+  readonly mode?: Mode
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
   /** What of this machine's own traffic always passes, where what is wanted does not say. */

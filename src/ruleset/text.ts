@@ -1,6 +1,7 @@
 import { LAST_STAMP, type MarkLayout, PICKED_UP } from '../datapath/marks.ts'
 import { blockContains, isIPv4 } from '../engine/address.ts'
 import { type Block, formatBlock } from '../engine/index.ts'
+import type { Mode } from '../mode.ts'
 import { type Failsafe, failsafeRules, isNoBeginning, type PickedUpRules } from './failsafe.ts'
 
 /** knp's one table, family inet. */
@@ -29,6 +30,8 @@ export interface RulesetOptions {
   readonly denyWith: DenyWith
   readonly failsafe: Failsafe
   readonly remember: Remember
+  /** Under audit nothing is dropped. */
+  readonly mode?: Mode
   /** This machine's own traffic, as far as policies judge it; absent where they do not. */
   readonly host?: HostTraffic
   /** The group of the packet log that is told what the kernel answers by what it remembers; absent where nobody reads it. */
@@ -136,6 +139,7 @@ export const counters = [
   'queued',
   'allowed',
   'denied',
+  'audited',
   'unanswered',
 ] as const
 
@@ -210,6 +214,8 @@ const ordinaryChains = [
   'ask',
   'learn_allowed',
   'learn_denied',
+  'audited',
+  'keep',
   'prepare',
   'subjects',
   'unanswered',
@@ -223,6 +229,7 @@ const ordinaryChains = [
 
 function* chainRules({
   marks,
+  mode = 'enforce',
   onFailure,
   denyWith,
   failsafe,
@@ -242,6 +249,7 @@ function* chainRules({
     allowed,
     denied,
     dropped,
+    audited,
     stampMask,
     stampShift,
     connectionMask,
@@ -284,14 +292,15 @@ function* chainRules({
       ...unknownPodRules(pods),
     ],
   ]
+  const beyond = mode === 'audit' ? 'accept' : 'drop'
   yield [
     'judge',
     [
       'jump remembered',
       // A connection that is judged anew is no flood of new ones.
       `ct status confirmed ${hasStamp} ${ask(stamped)} goto ask`,
-      `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
-      `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} drop`,
+      `update @sources4 { ip saddr ${SOURCE_LIMIT} } counter name limited ${clear} ${beyond}`,
+      `update @sources6 { ip6 saddr ${SOURCE_LIMIT} } counter name limited ${clear} ${beyond}`,
       'goto ask',
     ],
   ]
@@ -374,6 +383,7 @@ function* chainRules({
       `${isAnswer} ${mask(denied)} goto denied`,
       `${isAnswer} ${mask(allowed)} goto allowed`,
       `${isAnswer} ${mask(dropped)} goto undecided`,
+      `${isAnswer} ${mask(audited)} goto audited`,
       'goto unanswered',
     ],
   ]
@@ -418,19 +428,19 @@ function* chainRules({
       `${clear} accept`,
     ],
   ]
+  const keep = [giveStamp, `meta nfproto @${sets.rechecking} add @${learnt.fresh} { ct id }`]
   yield [
-    'learn_allowed',
-    [
-      giveStamp,
-      `meta nfproto @${sets.rechecking} add @${learnt.fresh} { ct id }`,
-      ...remembering(learnt.allowed4, learnt.allowed6, remember.allowedMs),
-    ],
+    'audited',
+    // What would have been denied passes, and its connection with it. Nothing is learnt for others: each is asked about.
+    ['counter name audited', `${isCurrent} jump keep`, `${clear} accept`],
   ]
+  yield ['keep', keep]
+  yield ['learn_allowed', [...keep, ...remembering(learnt.allowed4, learnt.allowed6, remember.allowedMs)]]
   yield [
     'unanswered',
     [
       'counter name unanswered',
-      ...(onFailure === 'closed'
+      ...(onFailure === 'closed' && mode === 'enforce'
         ? [`${clear} drop`]
         : [
             // Nobody knows which end began it; asked about later, it must not pass for a connection that we saw begin.

@@ -116,7 +116,7 @@ const cases: readonly Case[] = [
     ['shop/web', 'shop/db:1'],
     2,
     '',
-    /^knp: [\s\S]*Missing required flag source\n {5}see --help\n$/,
+    /^knp: [\s\S]*nothing is known to decide by\n {5}name manifests /,
   ],
   [
     'an unknown flag',

@@ -50,6 +50,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     schema: 'knp.config/v1',
     sources: [{ files: { path: '/srv/policies' } }],
     nodeName: 'web-1',
+    mode: 'enforce',
     onFailure: 'closed',
     denyWith: 'drop',
     unknownLocal: 'deny',
@@ -66,6 +67,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
       outbound: [{ protocol: 'udp', port: 53, to: ['10.0.0.53/32'] }],
       apiServer: false,
     },
+    log: { level: 'info', flows: 'denied', format: 'auto' },
     evaluators: [],
   })
 })

@@ -40,7 +40,7 @@ t.test('what was written is read as it was', async (t) => {
   const writer = new FlowWriter(ring)
   const v6: DecidedPacket = { ...packetTo(65_535, 'fd00::1', 'ffff::ffff'), protocol: 58, icmpType: 255, icmpCode: 254 }
   writer.begin(1_700_000_000_000.5)
-  writer.write(v6, 0xffffffff, outcomes.FAILED, packetForms.MIDWAY, flowOrigins.REMEMBERED, 3)
+  writer.write(v6, 0xffffffff, outcomes.FAILED, packetForms.MIDWAY, flowOrigins.REMEMBERED, 3, true)
   writer.write(undefined, 1, outcomes.UNREADABLE, packetForms.FIRST, flowOrigins.ASKED, 1)
   t.same(reader.read(10), [], 'nothing is read before it is told of')
   writer.publish()
@@ -53,6 +53,7 @@ t.test('what was written is read as it was', async (t) => {
       form: packetForms.MIDWAY,
       origin: flowOrigins.REMEMBERED,
       hook: 3,
+      isAudited: true,
     },
     {
       timeMs: 1_700_000_000_000.5,
@@ -62,6 +63,7 @@ t.test('what was written is read as it was', async (t) => {
       form: packetForms.FIRST,
       origin: flowOrigins.ASKED,
       hook: 1,
+      isAudited: false,
     },
   ])
   t.same(reader.read(10), [])

@@ -11,6 +11,8 @@ import { errorPacket, replyPacket, tcpPacket, udpPacket } from '../fixtures/kern
 import { shop } from '../fixtures/shop.ts'
 import { podLine, policyLine, worldOf } from '../fixtures/world.ts'
 
+const generation = (number: number) => ({ number, hasAudited: false })
+
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const { queued, reply, either, related, stamped } = marks
 const FOREIGN = 0x4001
@@ -71,7 +73,7 @@ function site(
 ): Site {
   const limits = { holdMs: 500, capacity: 100, perAddress: 100, isOnce: unknownLocal === 'allow', ...given }
   const queue = new FakeQueue({ capacity: 4, copyBytes: 128, maxLength: 1000 })
-  const judge = new PacketJudge(deciding, 1, 3, marks, { pods, unknownLocal })
+  const judge = new PacketJudge(deciding, generation(1), 3, marks, { pods, unknownLocal })
   const counters = createCounters()
   const ring = createFlowRing()
   const flows = new FlowWriter(ring)
@@ -124,11 +126,11 @@ t.test('a packet whose end nobody knows waits until somebody does, and is decide
     t.same(answers(), ['deny 3'], 'others do not wait')
     t.equal(held.size, 1)
     t.match(counts(), { queued: 2, denied: 1, allowed: 0, held: 1, holding: 1 })
-    judge.swap(engine, 4, 4)
+    judge.swap(engine, generation(4), 4)
     held.judgeAgain()
     t.equal(held.size, 1, 'a generation that does not know it either')
     t.equal(written(), 1)
-    judge.swap(knowing('app: web', from), 5, 5)
+    judge.swap(knowing('app: web', from), generation(5), 5)
     held.judgeAgain()
     t.same(answers(), ['deny 3', 'allow 5'], 'allowed by what selects it')
     t.match(counts(), { queued: 2, denied: 1, allowed: 1, held: 1, holding: 0, unknownDenied: 0, unknownAllowed: 0 })
@@ -141,7 +143,7 @@ t.test('a packet whose end nobody knows waits until somebody does, and is decide
 t.test('known in time, and denied by what selects it', async (t) => {
   const { run, judge, held, answers } = site()
   run(tcpPacket(outside, starting))
-  judge.swap(knowing('app: web', starting), 4, 4)
+  judge.swap(knowing('app: web', starting), generation(4), 4)
   held.judgeAgain()
   t.same(answers(), ['deny 4'])
 })
@@ -174,9 +176,9 @@ t.test('where it is allowed in the end, an address is waited for once', async (t
   held.expire(later())
   run(tcpPacket(starting, outside), tcpPacket(outside, starting), tcpPacket(startingV6, serverV6))
   t.same([answers(), held.size], [['allow 0', 'allow 0', 'allow 0'], 1], 'others are waited for')
-  judge.swap(knowing('app: web', starting), 4, 4)
+  judge.swap(knowing('app: web', starting), generation(4), 4)
   held.judgeAgain()
-  judge.swap(engine, 5, 5)
+  judge.swap(engine, generation(5), 5)
   run(tcpPacket(starting, outside))
   t.equal(held.size, 2, 'who was known and is not any more is waited for again')
   const deny = site()
@@ -285,7 +287,7 @@ t.test('an engine that throws lets nothing pass, also of what was held', async (
   const broken = () => {
     throw new Error('defect')
   }
-  judge.swap({ ...engine, decide: broken, knows: () => true }, 4, 4)
+  judge.swap({ ...engine, decide: broken, knows: () => true }, generation(4), 4)
   held.judgeAgain()
   t.same(answers(), ['deny 0'])
   t.match(counts(), { queued: 1, failed: 1, holding: 0 })
@@ -296,7 +298,7 @@ t.test('many at once are answered, however many the queue takes in one go', asyn
   const { run, judge, held, answers } = site()
   run(...Array.from({ length: 11 }, () => udpPacket(starting, server)))
   t.equal(held.size, 11)
-  judge.swap(knowing('app: web', starting), 4, 4)
+  judge.swap(knowing('app: web', starting), generation(4), 4)
   held.judgeAgain()
   t.same(answers(), Array(11).fill('allow 4'))
 })

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { createTally, DecisionTally } from '../../src/datapath/decision-tally.ts'
+import { createFlowRing, FlowReader, FlowWriter } from '../../src/datapath/flow-ring.ts'
 import { outcomes, PacketJudge } from '../../src/datapath/judge.ts'
 import {
   DEFAULT_CONNECTION_MASK,
@@ -17,6 +18,7 @@ import { hostLine, podLine, policyLine, type World, worldOf } from '../fixtures/
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const { queued, reply, either, related, forwarded } = marks
 const STAMP = 7
+const generation = { number: 1, hasAudited: false }
 /** Bits of a mark that are others'. */
 const FOREIGN = 0x80ff4001
 
@@ -36,7 +38,7 @@ const world = worldOf(
 
 function judge(packetBytes: Uint8Array, question: number, hook = HOOK_FORWARD, { compiled }: World = world): string {
   const family = packetBytes[0]! >> 4
-  const judging = new PacketJudge(compiled.engine, 1, STAMP, marks)
+  const judging = new PacketJudge(compiled.engine, generation, STAMP, marks)
   const mark = queued | question | FOREIGN | 0
   const answer = judging.judge(packetBytes, 0, packetBytes.length, packetBytes.length, family, hook, mark) >>> 0
   if ((answer & ~marks.packetMask) >>> 0 !== FOREIGN) return `lost bits: ${answer.toString(16)}`
@@ -278,19 +280,100 @@ t.test('IPv6', async (t) => {
 })
 
 t.test('a swap holds from the next packet on, with the stamp of its generation', async (t) => {
-  const judging = new PacketJudge(world.compiled.engine, 1, STAMP, marks)
+  const judging = new PacketJudge(world.compiled.engine, generation, STAMP, marks)
   const bytes = tcpPacket(client, server)
   const ask = () => judging.judge(bytes, 0, bytes.length, bytes.length, 4, HOOK_FORWARD, queued) >>> 0
   t.equal(ask(), (marks.allowed | (STAMP << marks.stampShift)) >>> 0)
   const locked = worldOf(shop + policyLine('shop/deny', 'podSelector: {}'), 'n1')
-  judging.swap(locked.compiled.engine, 2, 8)
+  judging.swap(locked.compiled.engine, generation, 8)
   t.equal(ask(), (marks.denied | (8 << marks.stampShift)) >>> 0)
-  judging.swap(worldOf(shop, 'n1').compiled.engine, 2, 9)
+  judging.swap(worldOf(shop, 'n1').compiled.engine, generation, 9)
   t.equal(ask(), (marks.allowed | (9 << marks.stampShift)) >>> 0)
 })
 
+/** What is answered to a connection of the stranger or of the client, and what is written down of it. */
+function judgeAudited(of: World, mode: 'enforce' | 'audit', bytes: Uint8Array, question = 0) {
+  const audited = { number: 1, hasAudited: of.compiled.generation.hasAudited }
+  const judging = new PacketJudge(of.compiled.engine, audited, STAMP, marks, { mode })
+  const ring = createFlowRing()
+  const reader = new FlowReader(ring)
+  const flows = new FlowWriter(ring)
+  const answer = judging.judge(bytes, 0, bytes.length, bytes.length, 4, HOOK_FORWARD, queued | question) >>> 0
+  const hasPassed = judging.record(flows, judging.outcome)
+  flows.publish()
+  const [record] = reader.read(1)
+  const verdict = (answer & ~marks.stampMask) >>> 0
+  const name =
+    verdict === marks.allowed
+      ? 'allow'
+      : verdict === marks.denied
+        ? 'deny'
+        : verdict === marks.audited
+          ? 'audit'
+          : `${verdict}`
+  return {
+    answer: `${name} ${(answer & marks.stampMask) >>> marks.stampShift}`,
+    outcome: record!.outcome,
+    isAudited: record!.isAudited,
+    hasPassed,
+  }
+}
+
+t.test('under audit everything passes, and what would be denied is told', async (t) => {
+  const { ALLOWED, UNREADABLE } = outcomes
+  const answer = (bytes: Uint8Array, question = 0) => judgeAudited(world, 'audit', bytes, question)
+  const passes = { answer: `allow ${STAMP}`, outcome: ALLOWED, isAudited: false, hasPassed: false }
+  t.same(answer(tcpPacket(client, server)), passes)
+  const would = { answer: `audit ${STAMP}`, outcome: ALLOWED, isAudited: true, hasPassed: true }
+  t.same(answer(tcpPacket(stranger, server)), would, 'its connection is known from now on')
+  t.same(answer(replyPacket('TCP', server, stranger), reply), would)
+  t.same(answer(tcpPacket(stranger, server, 0x10), either), would)
+  const unstamped = { ...would, answer: `audit ${NO_STAMP}` }
+  t.same(answer(errorPacket(stranger, udpPacket(stranger, server)), reply | related), unstamped)
+  t.same(answer(tcpPacket(client, server).subarray(0, 10)), { ...unstamped, outcome: UNREADABLE })
+  const judging = new PacketJudge(world.compiled.engine, generation, STAMP, marks, { mode: 'audit' })
+  t.equal(judging.denial(queued | FOREIGN) >>> 0, (FOREIGN | marks.audited) >>> 0)
+})
+
+t.test('audited policies change no answer, and nothing is learnt where they would', async (t) => {
+  const audit = (spec: string) =>
+    worldOf(
+      shop + policyLine('shop/db', spec).replace('metadata: {', 'metadata: {annotations: {knp.dev/mode: audit}, '),
+      'n1',
+    )
+  const strict = audit('podSelector: {matchLabels: {app: db}}, ingress: []')
+  t.equal(strict.compiled.generation.hasAudited, true)
+  t.same(judgeAudited(strict, 'enforce', tcpPacket(client, server)), {
+    answer: `audit ${STAMP}`,
+    outcome: outcomes.ALLOWED,
+    isAudited: true,
+    hasPassed: true,
+  })
+  const untouched = { answer: `allow ${STAMP}`, outcome: outcomes.ALLOWED, isAudited: false, hasPassed: false }
+  t.same(judgeAudited(strict, 'enforce', tcpPacket(server, client)), untouched, 'others are as ever')
+  t.same(
+    judgeAudited(strict, 'audit', tcpPacket(client, server)).answer,
+    `audit ${STAMP}`,
+    'under audit it is one of all',
+  )
+  const lenient = worldOf(
+    shop +
+      policyLine('shop/closed', 'podSelector: {matchLabels: {app: db}}, ingress: []') +
+      policyLine('shop/open', 'podSelector: {matchLabels: {app: db}}, ingress: [{}]').replace(
+        'metadata: {',
+        'metadata: {annotations: {knp.dev/mode: audit}, ',
+      ),
+    'n1',
+  )
+  t.same(
+    judgeAudited(lenient, 'enforce', tcpPacket(client, server)),
+    { answer: `deny ${NO_STAMP}`, outcome: outcomes.DENIED, isAudited: true, hasPassed: false },
+    'what would be allowed is denied, and asked about again',
+  )
+})
+
 t.test('a denial keeps what is others’, clears the question, and teaches nothing', async (t) => {
-  const judging = new PacketJudge(world.compiled.engine, 1, STAMP, marks)
+  const judging = new PacketJudge(world.compiled.engine, generation, STAMP, marks)
   t.equal(judging.denial(queued | reply | either | forwarded | FOREIGN | 0) >>> 0, (FOREIGN | marks.denied) >>> 0)
 })
 
@@ -305,7 +388,7 @@ t.test('what is decided is counted once, as what the packet got', async (t) => {
   const { policyCounts } = generation
   const counted = (packetBytes: Uint8Array, question: number): string[] => {
     const words = createTally(policyCounts)
-    const judging = new PacketJudge(engine, 1, STAMP, marks)
+    const judging = new PacketJudge(engine, generation, STAMP, marks)
     judging.setTally(new DecisionTally(words, policyCounts))
     const family = packetBytes[0]! >> 4
     judging.judge(packetBytes, 0, packetBytes.length, packetBytes.length, family, HOOK_FORWARD, queued | question)

@@ -12,6 +12,7 @@ import { policyLine, worldOf } from '../fixtures/world.ts'
 
 const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const STAMP = 3
+const generation = { number: 1, hasAudited: false }
 const allowed = (marks.allowed | (STAMP << marks.stampShift)) >>> 0
 const denied = (marks.denied | (STAMP << marks.stampShift)) >>> 0
 const FOREIGN = 0x4001
@@ -33,7 +34,7 @@ function queueOf(capacity: number, ...packets: readonly Uint8Array[]): FakeQueue
 function run(queue: FakeQueue, deciding: Engine = engine) {
   const counters = createCounters()
   const flows = new FlowWriter(createFlowRing())
-  const judge = new PacketJudge(deciding, 1, STAMP, marks)
+  const judge = new PacketJudge(deciding, generation, STAMP, marks)
   while (judgeBatch(queue, judge, counters, flows, 0) > 0);
   return readCounters(counters)
 }

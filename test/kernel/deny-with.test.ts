@@ -144,7 +144,7 @@ async function moved(product: Product, before: Counts): Promise<Counts> {
 
 const counted = (allowed: number, denied: number): Counts => {
   const queued = allowed + denied
-  return { rememberedAllowed: 0, rememberedDenied: 0, limited: 0, queued, allowed, denied, unanswered: 0 }
+  return { rememberedAllowed: 0, rememberedDenied: 0, limited: 0, queued, allowed, denied, audited: 0, unanswered: 0 }
 }
 
 /** Packets that answer a refused one: resets, and ICMP errors by type and code. */

@@ -264,6 +264,114 @@ t.test('what is decided is told while it is, until the firewall ends', { skip },
   t.equal(await ended, 4)
 })
 
+interface LogRecord {
+  readonly level: string
+  readonly event: string
+  readonly message: string
+  readonly decidedAt?: string
+  readonly count?: number
+}
+
+/** The log of a firewall that was started with `--log-format json`. */
+function recordsOf(product: Product): LogRecord[] {
+  return product.stderr.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as LogRecord]))
+}
+
+t.test('decisions are logged with who decided, denied ones unless all are asked for', { skip }, async (t) => {
+  const lab = await site(t)
+  for (const flows of ['denied', 'all', 'none'] as const) {
+    const log = ['--log-format', 'json', '--log-flows', flows]
+    const product = await Product.start(lab.network, lab.folder, { args: ['--node-name', 'edge', ...forgetful], log })
+    for (let n = 0; n < 3; n++) {
+      await reaches(lab, web, kinds[0]!, 80)
+      await reaches(lab, web, kinds[1]!, 81)
+    }
+    await product.stop()
+    const records = recordsOf(product)
+    const decisions = records.filter(({ event }) => event === 'decision') as unknown as FlowLine[]
+    const ends = (protocol: string, port: number) => `${protocol} shop/web ${web[0]} shop/db ${db[0]} ${port}`
+    const denied = { [`deny ${ends('UDP', 81)} NetworkPolicy db-only packet`]: 3 }
+    const allowed = { [`allow ${ends('TCP', 80)} NetworkPolicy db-only 0 packet`]: 3 }
+    t.same(countsOf(decisions), { ...(flows !== 'none' && denied), ...(flows === 'all' && allowed) }, flows)
+    t.match(records.at(-1), { level: 'info', event: 'stopped', message: /the rules stay/ })
+    for (const record of records) t.match(record, { level: /^(info|warn)$/, event: String, message: String })
+    const one = records.find(({ message }) => message.startsWith('DENIED'))
+    if (flows !== 'none') t.match(one!.message, 'ingress shop/db-only isolates')
+  }
+})
+
+t.test('under audit nothing is denied, and each connection that would be is told', { skip }, async (t) => {
+  const lab = await site(t)
+  const product = await run(lab, '--mode', 'audit', '--remember-allowed', '1h', '--remember-denied', '1h')
+  t.match(product.enforcingLine, /^audit, NOTHING is enforced: .* without a verdict: accept$/)
+  await product.said('warning: nothing is enforced: this is an audit')
+  const told: [string, number][] = []
+  for (const kind of kinds) {
+    const { family, protocol } = kind
+    const ends = `${protocol.toUpperCase()} shop/web ${web[family]} shop/db ${db[family]}`
+    for (let n = 0; n < 3; n++) {
+      t.equal(await reaches(lab, web, kind, 81), true, 'what would be denied passes')
+      t.equal(await reaches(lab, web, kind, 80), true)
+    }
+    told.push([`allow ${ends} 81 Default audit deny NetworkPolicy db-only packet`, 3])
+  }
+  for (const family of families) {
+    const source = web[family]
+    t.equal((await ping(lab.network, 'near', db[family], { source, timeoutMs: 2000 }))[0], 'reply')
+    told.push([
+      `allow ICMP shop/web ${source} shop/db ${db[family]}  Default audit deny NetworkPolicy db-only packet`,
+      1,
+    ])
+  }
+  t.same(countsOf(await flowsOf(product, '--verdict', 'audit')), tally(told), 'each of them')
+  t.same(await flowsOf(product, '--verdict', 'deny'), [])
+  const { mode, counters, packetThread } = await product.status()
+  t.equal(mode, 'audit')
+  t.match(counters, { audited: 14, denied: 0, rememberedDenied: 0, unanswered: 0 })
+  t.equal(packetThread.audited, 14)
+  t.equal(counters.rememberedAllowed, 8, 'what is allowed is remembered')
+  t.match((await product.statusCommand()).stdout, /^mode +AUDIT: everything passes; 14 packets would have been denied/m)
+  t.match(
+    (await product.command(['flows', '--verdict', 'audit', '--last', '1'])).stdout,
+    /AUDIT .* would be denied: ingress shop\/db-only isolates/,
+  )
+  await product.stop('SIGKILL')
+  t.equal(await reaches(lab, web, kinds[0]!, 81), true, 'also when it is gone')
+  const enforcing = await run(lab)
+  t.equal(await reaches(lab, web, kinds[0]!, 81), false, 'control: another start enforces')
+  await enforcing.stop()
+})
+
+t.test('an audited policy changes nothing, and tells what it would', { skip }, async (t) => {
+  const annotated = networkPolicy('strict', {
+    podSelector: { matchLabels: { app: 'db' } },
+    ingress: [{ from: [{ podSelector: { matchLabels: { app: 'api' } } }] }],
+  }) as { metadata: object }
+  const audited = { ...annotated, metadata: { ...annotated.metadata, annotations: { 'knp.dev/mode': 'audit' } } }
+  const lab = await site(t, audited)
+  const product = await run(lab, '--remember-allowed', '1h', '--remember-denied', '1h')
+  for (let n = 0; n < 3; n++) {
+    t.equal(await reaches(lab, web, kinds[0]!, 80), true)
+    t.equal(await reaches(lab, api, kinds[0]!, 80), true)
+  }
+  t.same(countsOf(await flowsOf(product, '--verdict', 'audit')), {
+    [`allow TCP shop/web ${web[0]} shop/db ${db[0]} 80 Default audit deny NetworkPolicy strict packet`]: 3,
+  })
+  const { counters } = await product.status()
+  t.match(counters, { audited: 3, allowed: 1, rememberedAllowed: 2, denied: 0 })
+  const { connection } = await lab.near.open({ protocol: 'tcp', address: db[0], port: 80, sourceAddress: web[0] })
+  t.match(await connection!.exchange('one'), { ok: true })
+  t.match(await connection!.exchange('two'), { ok: true })
+  t.equal((await product.status()).counters.audited, 4, 'a connection is told of once, whatever it carries')
+  await product.change(() => lab.folder.write('all.yaml', [...objects, annotated]))
+  t.notMatch(
+    await connection!.exchange('three', DENIED_AFTER_MS * slow),
+    { ok: true },
+    'and cut when the policy is enforced',
+  )
+  t.equal(await reaches(lab, web, kinds[0]!, 80), false)
+})
+
 /** Times of TCP connections that are allowed, one after the other, in ms: median and the slowest of 200. */
 async function latency(lab: Site): Promise<{ median: number; p99: number }> {
   const times: number[] = []
@@ -274,6 +382,12 @@ async function latency(lab: Site): Promise<{ median: number; p99: number }> {
   }
   times.sort((a, b) => a - b)
   return { median: times[100]!, p99: times[198]! }
+}
+
+/** Resident memory of the firewall, in MiB. */
+async function memoryOf({ network }: Site, { pid }: Product): Promise<number> {
+  const { stdout } = await network.exec('router', ['cat', `/proc/${pid}/status`])
+  return Number(/VmRSS:\s*(\d+)/.exec(stdout)![1]) / 1024
 }
 
 /** SYNs to ports that are denied, from 1000 on; addresses of many clients, so that none is limited. */
@@ -292,11 +406,7 @@ t.test('a reader that reads nothing delays nobody, and is told what it missed', 
   await once(socket, 'connect')
   socket.pause()
   socket.write(`${JSON.stringify({ method: 'flows', params: { last: 0, follow: true } })}\n`)
-  const memory = async () =>
-    Number(
-      /VmRSS:\s*(\d+)/.exec((await lab.network.exec('router', ['cat', `/proc/${product.pid}/status`])).stdout)![1],
-    ) / 1024
-  const before = await memory()
+  const before = await memoryOf(lab, product)
   const { counters } = await product.status()
   const counted = counters.allowed + counters.denied
   await sendPackets(lab.network, 'near', burst(20_000))
@@ -305,7 +415,7 @@ t.test('a reader that reads nothing delays nobody, and is told what it missed', 
     `a connection takes ${alone.median.toFixed(1)} ms, p99 ${alone.p99.toFixed(1)}; beside the reader ${beside.median.toFixed(1)}, p99 ${beside.p99.toFixed(1)}`,
   )
   t.ok(beside.median < alone.median * 2 + 1, 'as fast as without it')
-  const grown = (await memory()) - before
+  const grown = (await memoryOf(lab, product)) - before
   t.comment(`resident memory grew by ${grown.toFixed(1)} MiB`)
   t.ok(grown < 100)
   let told = 0
@@ -324,4 +434,46 @@ t.test('a reader that reads nothing delays nobody, and is told what it missed', 
   t.equal(told + missed, (await decided()) - counted, `${told} were told, ${missed} missed`)
   t.ok(missed > 0)
   socket.destroy()
+})
+
+t.test('a burst of denied connections to ever other ports is told in bounded memory', { skip }, async (t) => {
+  const lab = await site(t)
+  const log = ['--log-format', 'json', '--log-flows', 'denied']
+  const product = await Product.start(lab.network, lab.folder, { args: ['--node-name', 'edge'], log })
+  const { lines } = await follow(t, lab)
+  await until(async () => {
+    await reaches(lab, web, kinds[1]!, 80)
+    return lines.length > 0
+  })
+  const { counters: first } = await product.status()
+  const seen = () => lines.reduce((sum, { count, missed }) => sum + (count ?? missed ?? 0), 0)
+  const packets = burst(50_000)
+  let slowest = 0
+  let denied = 0
+  const memory: number[] = []
+  for (let round = 0; round < 2; round++) {
+    // In parts that the queue has room for.
+    for (let at = 0; at < packets.length; at += 5000) {
+      await sendPackets(lab.network, 'near', packets.slice(at, at + 5000))
+      const started = performance.now()
+      t.equal(await reaches(lab, web, kinds[0]!, 80), true, 'others connect meanwhile')
+      slowest = Math.max(slowest, performance.now() - started)
+    }
+    const { counters } = await product.status()
+    denied = counters.denied + counters.rememberedDenied - first.denied
+    t.ok(denied > 40_000 * (round + 1), `${denied} were denied, ${counters.unanswered} had no room in the queue`)
+    await until(() => sleep(20).then(() => seen() >= denied), 20_000)
+    memory.push(await memoryOf(lab, product))
+  }
+  t.comment(
+    `memory ${memory.map((n) => n.toFixed(0)).join(', ')} MiB; the slowest connection took ${slowest.toFixed(1)} ms`,
+  )
+  // What is garbage stays for a while: the heap grows to twice what is in use before it is collected.
+  t.ok(memory[1]! < 400)
+  await product.stop()
+  const records = recordsOf(product)
+  const toldOf = (wanted: string) =>
+    records.filter(({ event }) => event === wanted).reduce((sum, { count }) => sum + (count ?? 0), 0)
+  t.ok(records.length < 1000, `${records.length} lines were logged`)
+  t.ok(toldOf('decision') + toldOf('left-out') >= denied, 'and how many were left out')
 })

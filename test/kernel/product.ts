@@ -26,6 +26,9 @@ export const skip: string | false =
 /** Arguments with which each new connection is asked about: for tests that count them, or have nobody to ask. */
 export const forgetful = ['--remember-allowed', '0s', '--remember-denied', '0s'] as const
 
+/** What the tests read of what it says: lines, and no decisions. */
+const plainLog = ['--log-format', 'text', '--log-flows', 'none'] as const
+
 const START_TIMEOUT_MS = 20_000 * slow
 const CHANGE_TIMEOUT_MS = 10_000 * slow
 const STATUS_INTERVAL_MS = 5
@@ -65,6 +68,8 @@ export async function policies(): Promise<Policies> {
 export interface ProductOptions {
   /** Further arguments of `knp run`. */
   readonly args?: readonly string[]
+  /** What it says, and how; lines without decisions where it is left out. */
+  readonly log?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
 }
 
@@ -99,10 +104,24 @@ export class Product {
   }
 
   /** Starts it, and does not wait. */
-  static launch(network: Network, folder: Policies, { args = [], env = {} }: ProductOptions = {}): Product {
+  static launch(
+    network: Network,
+    folder: Policies,
+    { args = [], log = plainLog, env = {} }: ProductOptions = {},
+  ): Product {
     const socket = join(folder.path, '.control.sock')
     const argv = knp(
-      ['run', '--source', folder.path, '--control-socket', socket, '--state-dir', `${folder.path}.state`, ...args],
+      [
+        'run',
+        '--source',
+        folder.path,
+        '--control-socket',
+        socket,
+        '--state-dir',
+        `${folder.path}.state`,
+        ...log,
+        ...args,
+      ],
       env,
     )
     return new Product(network, socket, network.spawn(network.router, argv, { stdio: ['ignore', 'pipe', 'pipe'] }))
@@ -114,7 +133,7 @@ export class Product {
     this.#child = child
     createInterface({ input: child.stdout! }).on('line', (line) => {
       this.#stdout += `${line}\n`
-      if (line.startsWith('enforcing: ')) this.enforcingLine = line
+      if (/^(enforcing|audit, NOTHING is enforced): /.test(line)) this.enforcingLine = line
       this.#notify()
     })
     createInterface({ input: child.stderr! }).on('line', (line) => {

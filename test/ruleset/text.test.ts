@@ -148,6 +148,7 @@ t.test('what is denied is dropped, or refused where that can be told from a forg
     'meta mark & 0x70000000 == 0x20000000 goto denied',
     'meta mark & 0x70000000 == 0x10000000 goto allowed',
     'meta mark & 0x70000000 == 0x30000000 goto undecided',
+    'meta mark & 0x70000000 == 0x50000000 goto audited',
     'goto unanswered',
   ])
   for (const denyWith of ['drop', 'reject'] as const)
@@ -245,7 +246,7 @@ t.test('only answers of the generation in force teach, and only of what begins',
     [`${isCurrent} jump learn_denied`, `${isCurrent} jump learn_allowed`],
   )
   const additions = text.split('\n').filter((line) => /add @/.test(line))
-  t.equal(additions.length, 5, 'nothing is learnt elsewhere')
+  t.equal(additions.length, 6, 'nothing is learnt elsewhere')
 })
 
 t.test('for no time, nothing is learnt of tuples', async (t) => {
@@ -257,6 +258,37 @@ t.test('for no time, nothing is learnt of tuples', async (t) => {
   t.same(learning({ deniedMs: 0 }, 'learn_denied'), [''])
   t.same(learning({ deniedMs: 0 }, 'learn_allowed'), chain('learn_allowed'))
   t.match(learning({ allowedMs: 1500 }, 'learn_allowed').at(-1), / timeout 1500ms \}$/)
+})
+
+t.test('what is audited passes with its connection, and teaches nothing', async (t) => {
+  t.same(chain('audited'), ['counter name audited', `${isCurrent} jump keep`, `${clear} accept`])
+  t.same(chain('keep'), ['meta nfproto vmap @stamp', 'meta nfproto @rechecking add @fresh { ct id }'])
+})
+
+t.test('under audit nothing is dropped that no answer denies', async (t) => {
+  const text = rulesText({ ...defaults, mode: 'audit' })
+  t.same(chainOf(text, 'unanswered'), chain('unanswered', 'open'))
+  t.match(chainOf(text, 'judge')[2], /counter name limited .* accept$/)
+  const drops = [...text.matchAll(/^ {2}chain (\w+) \{\n(?: {4}.*\n)*? {4}.*\bdrop\n/gm)].map(([, name]) => name)
+  t.same(drops, ['refuse'], 'which only a denial leads to')
+})
+
+t.test('what the kernel answers by itself is logged where somebody reads it', async (t) => {
+  t.notMatch(rulesText(defaults), / log /)
+  const lines = rulesText({ ...defaults, logGroup: 7 })
+    .split('\n')
+    .filter((line) => line.includes(' log '))
+  t.equal(lines.length, 4)
+  for (const line of lines)
+    t.match(
+      line,
+      /counter name rememberedAllowed log prefix "allowed" group 7 accept$|counter name rememberedDenied log prefix "denied" group 7 goto refuse$/,
+    )
+  t.equal(
+    rulesText({ ...defaults, logGroup: 7 }).replaceAll(/ log prefix "\w+" group 7/g, ''),
+    rulesText(defaults),
+    'and nothing else',
+  )
 })
 
 t.test('answers pass output, unless a process sent them', async (t) => {

@@ -17,6 +17,7 @@ export default class RulesetPrint extends KnpCommand {
     config: runFlags.config,
     'on-failure': runFlags['on-failure'],
     'deny-with': runFlags['deny-with'],
+    mode: runFlags.mode,
     'queue-first': runFlags['queue-first'],
     'queue-count': runFlags['queue-count'],
     'remember-allowed': runFlags['remember-allowed'],
@@ -30,13 +31,14 @@ export default class RulesetPrint extends KnpCommand {
     const { flags } = await this.parse(RulesetPrint)
     const config = await loadConfig(flags)
     const marks = marksOf(config)
+    const { mode, onFailure, denyWith, remember, queue } = config
     const queued = `0x${marks.queued.toString(16).padStart(8, '0')}`
     const divert = divertChains.map(
-      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${formatQueues(config.queue)}\n`,
+      (chain) => `# ${chain}: meta mark & ${queued} == ${queued} queue flags bypass to ${formatQueues(queue)}\n`,
     )
-    const { onFailure, denyWith, remember } = config
     const pods = unknownPodsOf(config).podBlocks
-    const rules = rulesText({ marks, onFailure, denyWith, remember, failsafe: failsafeOf(config), pods })
+    const failsafe = failsafeOf(config)
+    const rules = rulesText({ marks, mode, logGroup: queue.first, onFailure, denyWith, remember, failsafe, pods })
     const text = objectsText(remember) + rules + divert.join('')
     await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
