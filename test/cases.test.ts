@@ -35,6 +35,7 @@ const provenElsewhere: Readonly<Record<string, string>> = {
   "A forwarded packet that merely carries the host's address does not come from it.": 'test/engine/host.test.ts',
   'Loopback traffic is not judged.': 'test/kernel/host.test.ts',
   'What the failsafe lists passes, and its replies with it, whatever the policies say.': 'test/kernel/host.test.ts',
+  "With a cluster as source its API server is in the list, and the kubelet's port.": 'test/api-server-failsafe.test.ts',
   'Where two HostEndpoints name one node, the second stands for nothing there, and a warning says so.':
     'test/engine/host.test.ts',
   'What hangs on an address that no source knows is undecidable, and is neither allowed nor denied.':
