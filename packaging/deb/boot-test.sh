@@ -2,7 +2,7 @@
 # The part of test.sh that runs in a Debian 12 of its own, under its systemd. One client in a network namespace probes this
 # machine; policies allow UDP 7000 and nothing else. Nothing is remembered: each probe needs a verdict.
 set -uo pipefail
-. /knp-test/everything.sh
+slow=${KNP_TEST_SLOW:-1}
 node=/usr/lib/knp/bin/node
 
 check() {
@@ -20,7 +20,7 @@ pid() { property MainPID; }
 port_id() { awk '$1 == 100 { print $2 }' /proc/net/netfilter/nfnetlink_queue; }
 # until SECONDS COMMAND...
 until_true() {
-  local end=$((SECONDS + $1))
+  local end=$((SECONDS + $1 * slow))
   shift
   until "$@"; do
     [ "$SECONDS" -lt "$end" ] || return 1
@@ -31,6 +31,7 @@ is_active() { [ "$(property ActiveState)" = active ]; }
 is_other() { is_active && [ "$(pid)" != "$1" ]; }
 answers() { ip netns exec client "$node" /knp-test/probe.js once "$1"; }
 refuses() { ! answers "$1"; }
+knp_status_is() { knp status --json | grep -q "$1"; }
 enforces() { answers 7000 && refuses 7001; }
 has_rules() { nft list table inet knp >/dev/null 2>&1; }
 knp_status() { knp status || true; knp status >/dev/null; }
@@ -38,11 +39,11 @@ knp_status() { knp status || true; knp status >/dev/null; }
 pace_begin() {
   ip netns exec client "$node" /knp-test/probe.js pace >/tmp/pace &
   pace=$!
-  sleep 5
+  sleep $((5 * slow))
 }
 # pace_end NAME: of all that was sent, everything allowed was answered and nothing denied
 pace_end() {
-  sleep 3
+  sleep $((3 * slow))
   kill "$pace"
   wait "$pace"
   read -r _ sent answered _ denied passed </tmp/pace
@@ -50,7 +51,7 @@ pace_end() {
     [ "$sent" -gt 10 -a "$sent" = "$answered" -a "$passed" = 0 ]
 }
 
-until_true 240 is_active
+until_true 60 is_active
 check 'process 1 is systemd' grep -qx systemd /proc/1/comm
 check 'runs after the boot' is_active
 check 'without a failed start' [ "$(property NRestarts)" = 0 ]
@@ -73,7 +74,7 @@ ip link set veth0 up
 ip -n client address add 10.9.0.2/24 dev eth0
 ip -n client link set eth0 up
 "$node" /knp-test/probe.js serve &
-sleep 3
+sleep $((3 * slow))
 check 'decides as the policies say' enforces
 
 pace_begin
@@ -112,7 +113,7 @@ check 'closed again' systemctl reload knp
 mv /etc/knp/policies/test.yaml /tmp/
 printf 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {nam: x}\n' >/etc/knp/policies/broken.yaml
 cp /tmp/test.yaml /etc/knp/policies/
-sleep 3
+sleep $((3 * slow))
 check 'a broken manifest is a problem' bash -c 'knp status; [ $? = 1 ]'
 check 'and changes nothing' enforces
 check 'a start with it has the last good policies' systemctl restart knp
