@@ -121,9 +121,9 @@ t.test('the documented example and the packaged file', async (t) => {
   t.same(documented.remember, configDefaults.remember)
   t.equal(documented.failsafe.inbound[0]?.from?.length, 2)
   const packaged = await text('packaging/systemd/knp.yaml')
-  t.same((await loadConfig({ config: await written(t, packaged) }, NO_FILE)).sources, [
-    { files: { path: '/etc/knp/policies' } },
-  ])
+  const begins = await loadConfig({ config: await written(t, packaged) }, NO_FILE)
+  t.same(begins.sources, [{ files: { path: '/etc/knp/policies' } }])
+  t.equal(begins.mode, 'audit', 'who has just installed it is not locked out')
   const everything = packaged.replace(/^# (?=[a-z]+[A-Z]?[a-z]*: [^`]*$)/gm, '')
   const { nodeName, control, remember } = await loadConfig({ config: await written(t, everything) }, NO_FILE)
   t.equal(nodeName, 'web-1', 'also with what stands in comments')
