@@ -7,6 +7,7 @@ import { Monitoring } from '../control/monitoring.ts'
 import { type ControlMethods, ControlServer, type ControlStreams, findGroup } from '../control/socket.ts'
 import { HeldOutput } from '../dashboard/held-output.ts'
 import { DashboardProcess } from '../dashboard/process.ts'
+import { deciderTotals } from '../decider-totals.ts'
 import { requireHost } from '../doctor.ts'
 import { KnpError } from '../errors.ts'
 import { loadPipeline } from '../evaluators.ts'
@@ -223,6 +224,9 @@ function giveBackMemory(): void {
   collect()
 }
 
+/** How many of those who decide are told of: those who did most. */
+const MAX_DECIDERS = 500
+
 function stoppedText(onFailure: OnFailure, isHeld: boolean): string {
   const removal = '(`knp ruleset remove` takes them down)'
   if (isHeld)
@@ -239,6 +243,7 @@ function controlMethods(firewall: Firewall, monitoring: Monitoring): ControlMeth
       firewall.apply(folder as string, confirmMs as number, kept as KeptConnection | undefined),
     confirm: () => firewall.confirm(),
     rollback: () => firewall.rollback(),
+    deciders: () => deciderTotals(firewall.figures().decisions, MAX_DECIDERS),
     explain: (question) =>
       withQuestionErrors(() => firewall.explain(readQuestion(question as unknown as QuestionText))),
   }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, follow } from '../control/socket.ts'
+import type { DeciderTotal } from '../decider-totals.ts'
 import type { Decision } from '../engine/index.ts'
 import { hasPorts, protocolName } from '../engine/protocol.ts'
 import { KnpError } from '../errors.ts'
@@ -60,12 +61,19 @@ async function bringStatus(path: string, report: (report: Report) => void, signa
     const status = (await ask(path, 'status')) as FirewallStatus
     if (signal.aborted) return
     report({ type: 'status', status, atMs: Date.now() })
+    await bringDeciders(path, report, signal)
     await pause(STATUS_INTERVAL_MS, signal)
   } catch (error) {
     if (signal.aborted) return
     report({ type: 'lost', reason: messageOf(error), atMs: Date.now() })
     await pause(RECONNECT_MS, signal)
   }
+}
+
+/** A firewall of another version may not count them. */
+async function bringDeciders(path: string, report: (report: Report) => void, signal: AbortSignal): Promise<void> {
+  const deciders = (await ask(path, 'deciders').catch(() => undefined)) as readonly DeciderTotal[] | undefined
+  if (deciders && !signal.aborted) report({ type: 'deciders', deciders })
 }
 
 /** @returns what follows the flows until they break off */

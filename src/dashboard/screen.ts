@@ -56,7 +56,7 @@ export function Summary({ state, columns }: SummaryProps): ReactElement {
     status && h(QueuePanel, { status, columns }),
     h(FlowsPanel, { ...list, height: heightOf(eventsOf(state, 'flows').length) }),
     h(PairsPanel, { ...list, height: heightOf(state.pairs.size) }),
-    h(PoliciesPanel, { ...list, height: heightOf(state.policies.size) }),
+    h(PoliciesPanel, { ...list, height: heightOf(eventsOf(state, 'policies').length) }),
   )
 }
 

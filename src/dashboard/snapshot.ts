@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ask, follow } from '../control/socket.ts'
+import type { DeciderTotal } from '../decider-totals.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
 import { type FlowsItem, type FlowsParams, MAX_PAST } from '../flows/stream.ts'
 import { flowJson } from '../output/flows.ts'
 import { statusJson } from '../output/status.ts'
 import { rateNames } from './rates.ts'
 import { type DashboardState, initialState, rankedIn, reduce, shownFlows } from './state.ts'
-import { type Tally, totalOf } from './tally.ts'
-import { decider } from './text.ts'
+import { deciderName, type Row, type Tallies, totalOf } from './tally.ts'
 
 /** Rates need two readings. */
 const INTERVAL_MS = 1000
@@ -19,7 +19,11 @@ export async function takeSnapshot(path: string): Promise<DashboardState> {
   const items: FlowsItem[] = []
   const params: FlowsParams = { last: MAX_PAST, follow: false }
   for await (const item of follow(path, 'flows', { ...params })) items.push(item as FlowsItem)
-  return withStatus(path, reduce(first, { type: 'flows', items }))
+  const deciders = (await ask(path, 'deciders')) as readonly DeciderTotal[]
+  return withStatus(
+    path,
+    [{ type: 'flows', items } as const, { type: 'deciders', deciders } as const].reduce(reduce, first),
+  )
 }
 
 async function withStatus(path: string, state: DashboardState): Promise<DashboardState> {
@@ -40,21 +44,18 @@ export function snapshotJson(state: DashboardState): object {
     })),
     flows: shownFlows(state).map(({ event }) => flowJson(event)),
     denied: rankedIn(state, 'pairs').map(pairJson),
-    policies: rankedIn(state, 'policies').map(policyJson),
+    policies: (state.deciders ?? []).map((total) => deciderJson(total, state.policies)),
   }
 }
 
-function pairJson(tally: Tally): object {
-  return { count: totalOf(tally), verdict: tally.counts.AUDIT > 0 ? 'audit' : 'deny', last: flowJson(tally.last) }
-}
-
-function policyJson({ last, counts }: Tally): object {
-  const { tier, policy } = decider(last)
+function pairJson(tally: Row): object {
   return {
-    tier,
-    ...(policy && { policy: { kind: policy.kind, namespace: policy.namespace, name: policy.name } }),
-    allowed: counts.ALLOWED,
-    denied: counts.DENIED,
-    audit: counts.AUDIT,
+    count: totalOf(tally),
+    verdict: tally.counts.AUDIT > 0 ? 'audit' : 'deny',
+    ...(tally.last && { last: flowJson(tally.last) }),
   }
+}
+
+function deciderJson(total: DeciderTotal, tallies: Tallies): object {
+  return { ...total, audit: tallies.get(deciderName(total))?.counts.AUDIT ?? 0 }
 }

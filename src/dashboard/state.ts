@@ -1,9 +1,10 @@
+import type { DeciderTotal } from '../decider-totals.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
 import type { FlowEvent } from '../flows/event.ts'
 import type { FlowsItem } from '../flows/stream.ts'
 import { addFlows, type FlowLists, noFlows, refilter, type Sorting, sortedFlows, sortings } from './flow-list.ts'
 import { nextRates, type Rates } from './rates.ts'
-import { ranked, type Tallies, type Tally, tallyPairs, tallyPolicies } from './tally.ts'
+import { countedRows, type Row, ranked, type Tallies, tallyPairs, tallyPolicies } from './tally.ts'
 
 /** The lists in which a row can be chosen, in the order in which Tab goes through them. */
 export const panels = ['flows', 'pairs', 'policies'] as const
@@ -35,6 +36,8 @@ export interface DashboardState {
   readonly flowsProblem?: string
   readonly pairs: Tallies
   readonly policies: Tallies
+  /** Who decided how often by the firewall's own count; absent where it does not say. */
+  readonly deciders?: readonly DeciderTotal[]
   readonly filter: string
   /** The filter as it is being typed. */
   readonly typed?: string
@@ -67,6 +70,7 @@ export const initialState: DashboardState = {
 /** What the firewall says. */
 export type Report =
   | { readonly type: 'status'; readonly status: FirewallStatus; readonly atMs: number }
+  | { readonly type: 'deciders'; readonly deciders: readonly DeciderTotal[] }
   /** In the order in which they came. */
   | { readonly type: 'flows'; readonly items: readonly FlowsItem[] }
   | { readonly type: 'flows-refused'; readonly reason: string }
@@ -101,6 +105,8 @@ export function reduce(state: DashboardState, action: Action): DashboardState {
       }
     case 'lost':
       return { ...state, lost: { reason: action.reason, sinceMs: state.lost?.sinceMs ?? action.atMs } }
+    case 'deciders':
+      return { ...state, deciders: action.deciders }
     case 'flows':
       return withFlows(without(state, 'flowsProblem'), action.items)
     case 'flows-refused':
@@ -145,14 +151,15 @@ export function heldBack({ held, flows }: DashboardState): number {
 }
 
 /** The newest decision of each row of a list, as it is shown. */
-export function eventsOf(state: DashboardState, panel: Panel): readonly FlowEvent[] {
+export function eventsOf(state: DashboardState, panel: Panel): readonly (FlowEvent | undefined)[] {
   if (panel === 'flows') return shownFlows(state).map(({ event }) => event)
   return rankedIn(state, panel).map(({ last }) => last)
 }
 
 /** The rows of the other lists, as they are shown. */
-export function rankedIn(state: DashboardState, panel: 'pairs' | 'policies'): readonly Tally[] {
-  return ranked(state[panel])
+export function rankedIn({ pairs, policies, deciders }: DashboardState, panel: 'pairs' | 'policies'): readonly Row[] {
+  if (panel === 'pairs') return ranked(pairs.values())
+  return deciders ? countedRows(deciders, policies) : ranked(policies.values())
 }
 
 /** Which row of the list in focus is chosen; -1 where it has none. */

@@ -2,7 +2,7 @@ import { Text } from 'ink'
 import { createElement as h, type ReactElement } from 'react'
 import { firstShown, Section } from './section.ts'
 import { chosenIn, type DashboardState, rankedIn } from './state.ts'
-import { type Tally, totalOf } from './tally.ts'
+import { type Row, totalOf } from './tally.ts'
 import { cell, compact, endsCell } from './text.ts'
 import { verdictColors } from './verdict-colors.ts'
 
@@ -23,7 +23,7 @@ export function PairsPanel(props: TalliesPanelProps): ReactElement {
       { inverse: isChosen, wrap: 'truncate-end' },
       `${isChosen ? '>' : ' '} ${compact(totalOf(tally)).padStart(6)} `,
       h(Text, { color: verdictColors.AUDIT }, word),
-      endsCell(tally.last, columns - 9 - word.length),
+      tally.last ? endsCell(tally.last, columns - 9 - word.length) : tally.name,
     )
   })
 }
@@ -47,7 +47,7 @@ export function PoliciesPanel(props: TalliesPanelProps): ReactElement {
   )
 }
 
-type RowProps = { readonly tally: Tally; readonly columns: number; readonly isChosen: boolean }
+type RowProps = { readonly tally: Row; readonly columns: number; readonly isChosen: boolean }
 
 function list(
   panel: 'pairs' | 'policies',

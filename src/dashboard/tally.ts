@@ -1,3 +1,4 @@
+import type { DeciderTotal } from '../decider-totals.ts'
 import type { FlowEvent } from '../flows/event.ts'
 import { policyName } from '../output/decision.ts'
 import { decider, type ShownVerdict, shownVerdict, sourceText, targetText } from './text.ts'
@@ -11,6 +12,9 @@ export interface Tally {
   /** The newest of them. */
   readonly last: FlowEvent
 }
+
+/** A row of a list; of who decided before anybody looked, nothing is known but how often. */
+export type Row = Omit<Tally, 'last'> & Partial<Pick<Tally, 'last'>>
 
 export type Tallies = ReadonlyMap<string, Tally>
 
@@ -30,18 +34,35 @@ export function tallyPairs(tallies: Tallies, events: readonly FlowEvent[]): Tall
 /** With what each policy decided; what no policy decides counts for its tier. */
 export function tallyPolicies(tallies: Tallies, events: readonly FlowEvent[]): Tallies {
   return tally(tallies, events, (event) => {
-    const { tier, policy } = decider(event)
-    const name = policy ? policyName(policy) : `(${tier})`
+    const name = deciderName(decider(event))
     return { key: name, name }
   })
 }
 
-/** Those with most first; as many in the order of their names. */
-export function ranked(tallies: Tallies): readonly Tally[] {
-  return [...tallies.values()].sort((a, b) => totalOf(b) - totalOf(a) || (a.key < b.key ? -1 : 1))
+/** A policy, or a tier in brackets. */
+export function deciderName({ tier, policy }: Pick<DeciderTotal, 'tier' | 'policy'>): string {
+  return policy ? policyName(policy) : `(${tier})`
 }
 
-export function totalOf({ counts }: Tally): number {
+/** What the firewall counted of who decided; of what is only audited, and of the last decision of each, what flows tell. */
+export function countedRows(deciders: readonly DeciderTotal[], tallies: Tallies): readonly Row[] {
+  const rows = deciders.map((total): Row => {
+    const name = deciderName(total)
+    const { counts, last } = tallies.get(name) ?? { counts: none }
+    const counted = { ALLOWED: total.allowed, DENIED: total.denied, AUDIT: counts.AUDIT }
+    return { key: name, name, counts: counted, ...(last && { last }) }
+  })
+  const names = new Set(rows.map(({ key }) => key))
+  const auditing = [...tallies.values()].filter(({ key, counts }) => counts.AUDIT > 0 && !names.has(key))
+  return ranked([...rows, ...auditing])
+}
+
+/** Those with most first; as many in the order of their names. */
+export function ranked<T extends Row>(rows: Iterable<T>): readonly T[] {
+  return [...rows].sort((a, b) => totalOf(b) - totalOf(a) || (a.key < b.key ? -1 : 1))
+}
+
+export function totalOf({ counts }: Row): number {
   return counts.ALLOWED + counts.DENIED + counts.AUDIT
 }
 
@@ -67,5 +88,5 @@ function tally(
 }
 
 function prune(tallies: Map<string, Tally>): void {
-  for (const { key } of ranked(tallies).slice(MAX_TALLIES)) tallies.delete(key)
+  for (const { key } of ranked(tallies.values()).slice(MAX_TALLIES)) tallies.delete(key)
 }

@@ -58,7 +58,12 @@ function timesOf(reports: readonly Report[]): number[] {
   )
 }
 
-const methods = (parts: ControlMethods = {}): ControlMethods => ({ status: () => status({ allowed: 4 }), ...parts })
+const deciders = [{ tier: 'Default', allowed: 4, denied: 0 }]
+const methods = (parts: ControlMethods = {}): ControlMethods => ({
+  status: () => status({ allowed: 4 }),
+  deciders: () => deciders,
+  ...parts,
+})
 
 t.test('status and flows', async (t) => {
   const path = await place(t)
@@ -69,6 +74,8 @@ t.test('status and flows', async (t) => {
   await becomes(() => readers.all.length === 1 && reports.length > 0)
   t.match(reports[0], { type: 'status', status: { generation: 3, counters: { allowed: 4 } } })
   t.same(readers.all[0]!.params, { last: 1000, follow: true }, 'the past too')
+  await becomes(() => reports.length > 1)
+  t.same(reports[1], { type: 'deciders', deciders })
   for (let i = 0; i < 300; i++) readers.all[0]!.reader.send(flow({ timeMs: T0 + i }))
   readers.all[0]!.reader.send({ missed: 7 })
   await becomes(() => timesOf(reports).length === 301)
