@@ -5,7 +5,7 @@ import type { UnknownLocal } from './datapath/judge.ts'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, type MarkLayout } from './datapath/marks.ts'
 import { durationMs } from './duration.ts'
 import { formatBlock, parseBlock } from './engine/address.ts'
-import { formatPath, InvalidObject, isSubdomain, type ObjectPath, ObjectReader } from './engine/object-reader.ts'
+import { InvalidObject, isSubdomain, type ObjectPath, ObjectReader } from './engine/object-reader.ts'
 import { tierNames } from './engine/pipeline.ts'
 import { KnpError } from './errors.ts'
 import type { EvaluatorModule } from './evaluators.ts'
@@ -428,7 +428,7 @@ interface KeyTree {
   readonly [name: string]: KeyTree | null
 }
 
-/** Every key, those of later versions too. */
+/** Every key. */
 const knownKeys: KeyTree = {
   sources: null,
   nodeName: null,
@@ -449,9 +449,6 @@ const knownKeys: KeyTree = {
   log: { level: null, flows: null, format: null },
 }
 
-/** Keys of later versions, with the one value that is what this version does anyway; `undefined` where there is none. */
-const laterKeys = new Map<string, unknown>([])
-
 function refuseUnknown(layer: Layer, reader: ObjectReader, known: KeyTree): void {
   layer.attempt(() => {
     const field = reader.fields()
@@ -460,19 +457,9 @@ function refuseUnknown(layer: Layer, reader: ObjectReader, known: KeyTree): void
         if (!Object.hasOwn(known, name)) field(name).fail(`unknown key; known here: ${Object.keys(known).join(', ')}`)
         const below = known[name]
         if (below) refuseUnknown(layer, field(name), below)
-        else refuseLater(field(name))
       })
     }
   })
-}
-
-function refuseLater(reader: ObjectReader): void {
-  const path = formatPath(reader.path)
-  if (!reader.isPresent || !laterKeys.has(path)) return
-  const only = laterKeys.get(path)
-  if (JSON.stringify(reader.value) === JSON.stringify(only)) return
-  const remedy = only === undefined ? 'leave it out' : `it is always ${JSON.stringify(only)}`
-  reader.fail(`not supported by this version; ${remedy}`)
 }
 
 function sourceList(reader: ObjectReader, layer: Layer): SourceChoice[] {

@@ -139,7 +139,7 @@ function countsOf(tier: string, row: Row): DecisionCount[] {
 function undirected(tier: string, row: Row): DecisionCount[] {
   return (['allow', 'deny', 'audit'] as const).flatMap((verdict) => {
     const count = row[columnOf('egress', verdict)]! + row[columnOf('ingress', verdict)]!
-    const canBe = verdict === 'allow' || tier === 'UnknownLocal'
+    const canBe = verdict === 'allow' || (verdict === 'deny' && tier === 'UnknownLocal')
     return canBe || count > 0 ? { direction: 'none', tier, verdict, count } : []
   })
 }

@@ -317,12 +317,12 @@ t.test('what a file cannot say, by file, line and key', async (t) => {
 })
 
 t.test('all problems at once, in the order of lines', async (t) => {
-  const config = await written(t, 'log: {}\nqueue:\n  first: -1\n  maxLength: x\n  y: 1\n\n\n\n\nnodeName: []\n')
+  const config = await written(t, 'logs: {}\nqueue:\n  first: -1\n  maxLength: x\n  y: 1\n\n\n\n\nnodeName: []\n')
   const { message } = await refusal(loadConfig({ config }, NO_FILE))
   t.same(
     message.split('\n').map((line) => line.slice(config.length + 1).split(': ', 2)),
     [
-      ['1', 'log'],
+      ['1', 'logs'],
       ['3', 'queue.first'],
       ['4', 'queue.maxLength'],
       ['5', 'queue.y'],
@@ -515,7 +515,7 @@ t.test('files and folders of other users', { skip: !isRoot && 'needs root: gives
 })
 
 t.test('where the running firewall answers', async (t) => {
-  const config = await written(t, 'control: {socket: /run/a.sock}\nlog: {}')
+  const config = await written(t, 'control: {socket: /run/a.sock}\nlogs: {}')
   t.equal(await findControlSocket({}, NO_FILE), '/run/knp/control.sock')
   t.equal(await findControlSocket({ config }, NO_FILE), '/run/a.sock', 'although another key is refused')
   t.equal(await findControlSocket({ config, 'control-socket': '/run/b.sock' }, NO_FILE), '/run/b.sock')
@@ -525,7 +525,7 @@ t.test('where the running firewall answers', async (t) => {
 })
 
 t.test('the evaluators of commands that only ask', async (t) => {
-  const config = await written(t, 'evaluators: [{module: a.js, after: Admin}]\nlog: {}')
+  const config = await written(t, 'evaluators: [{module: a.js, after: Admin}]\nlogs: {}')
   const directory = process.cwd()
   process.chdir(tmpdir())
   t.teardown(() => process.chdir(directory))

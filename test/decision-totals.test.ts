@@ -84,8 +84,10 @@ t.test('tiers are there from the start, policies when they have decided', async 
       ...tiers.flatMap((tier) => [
         `egress ${tier} allow`,
         `egress ${tier} deny`,
+        `egress ${tier} audit`,
         `ingress ${tier} allow`,
         `ingress ${tier} deny`,
+        `ingress ${tier} audit`,
       ]),
       'none Exempt allow',
       'none Default allow',

@@ -84,10 +84,10 @@ t.test('what is printed is a configuration', async (t) => {
 
 t.test('mistakes end the command before anything is done', async (t) => {
   const path = await folder(t, {
-    'knp.yaml': 'queue:\n  first: -1\nlog: {}\n',
+    'knp.yaml': 'queue:\n  first: -1\nlogs: {}\n',
     'empty.yaml': '',
     'group.yaml': `${settings}control: {group: no-such-group}\n`,
-    'socket.yaml': 'control: {socket: /nonexistent/knp.sock}\nlog: {}\n',
+    'socket.yaml': 'control: {socket: /nonexistent/knp.sock}\nlogs: {}\n',
   })
   const cases: readonly [rule: string, args: readonly string[], code: number, error: string, message: string][] = [
     [
@@ -95,7 +95,7 @@ t.test('mistakes end the command before anything is done', async (t) => {
       ['run', '--config', 'knp.yaml'],
       2,
       'INVALID_CONFIG',
-      `${path}/knp.yaml:2: queue.first: -1 is outside 0-65535\n${path}/knp.yaml:3: log: not supported`,
+      `${path}/knp.yaml:2: queue.first: -1 is outside 0-65535\n${path}/knp.yaml:3: logs: unknown key`,
     ],
     ['no source', ['run', '--config', 'empty.yaml'], 2, 'USAGE', 'no source of policies is configured'],
     ['no source to print', ['run', '--config', 'empty.yaml', '--print-config'], 2, 'USAGE', 'no source of policies'],

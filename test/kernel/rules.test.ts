@@ -247,6 +247,7 @@ t.test('what rules say happens to real connections', { skip }, async (t) => {
           queued: idle.queued + queued,
           allowed: idle.allowed + queued - 2 * denied.length,
           denied: idle.denied + 2 * denied.length,
+          audited: 0,
           unanswered: 0,
           limited: 0,
           rememberedAllowed: 0,
