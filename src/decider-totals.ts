@@ -9,6 +9,8 @@ export interface DeciderTotal {
   readonly policy?: PolicyName
   readonly allowed: number
   readonly denied: number
+  /** How often it would have denied what passed, were it enforced. */
+  readonly audit: number
 }
 
 type Total = { -readonly [K in keyof DeciderTotal]: DeciderTotal[K] }
@@ -20,7 +22,7 @@ export function deciderTotals({ asked, remembered }: FirewallFigures['decisions'
     const key = JSON.stringify([tier, policy?.kind, policy?.namespace, policy?.name])
     const known = totals.get(key)
     if (known) return known
-    const total = { tier, ...(policy && { policy: nameOf(policy) }), allowed: 0, denied: 0 }
+    const total = { tier, ...(policy && { policy: nameOf(policy) }), allowed: 0, denied: 0, audit: 0 }
     totals.set(key, total)
     return total
   }
@@ -32,9 +34,13 @@ export function deciderTotals({ asked, remembered }: FirewallFigures['decisions'
     }
   }
   return [...totals.values()]
-    .filter(({ allowed, denied }) => allowed + denied > 0)
-    .sort((a, b) => b.allowed + b.denied - (a.allowed + a.denied))
+    .filter((total) => sumOf(total) > 0)
+    .sort((a, b) => sumOf(b) - sumOf(a))
     .slice(0, most)
+}
+
+function sumOf({ allowed, denied, audit }: DeciderTotal): number {
+  return allowed + denied + audit
 }
 
 function nameOf({ kind, namespace, name }: PolicyName): PolicyName {
@@ -42,6 +48,6 @@ function nameOf({ kind, namespace, name }: PolicyName): PolicyName {
 }
 
 function add(total: Total, { verdict, count }: DecisionCount, sign: 1 | -1): void {
-  if (verdict === 'allow') total.allowed += sign * count
-  else total.denied += sign * count
+  const column = verdict === 'allow' ? 'allowed' : verdict === 'deny' ? 'denied' : 'audit'
+  total[column] += sign * count
 }

@@ -16,7 +16,7 @@ export interface HeaderProps {
 export function Header({ state, columns, troubleLines }: HeaderProps): ReactElement {
   const { status, lost } = state
   if (!status) return h(Text, null, cell('waiting for the firewall', columns))
-  const isCalm = isHealthy(status) && !lost && (status.mode as string) !== 'audit'
+  const isCalm = isHealthy(status) && !lost && status.mode !== 'audit'
   const old = lost && `NO ANSWER since ${clock(lost.sinceMs)}: what is shown is old. ${lost.reason}; connecting again`
   return h(
     Box,
@@ -37,8 +37,7 @@ export function headerHeight({ status, lost }: DashboardState, troubleLines: num
 }
 
 function stateText(status: FirewallStatus): string {
-  const { enforcing, generation, policies, workloads, nodeName } = status
-  const mode: string = status.mode
+  const { enforcing, mode, generation, policies, workloads, nodeName } = status
   const parts = [
     enforcing && mode !== 'audit' ? 'ENFORCING' : 'NOT ENFORCING',
     isHealthy(status) ? 'healthy' : 'UNHEALTHY',

@@ -7,7 +7,7 @@ import { flowJson } from '../output/flows.ts'
 import { statusJson } from '../output/status.ts'
 import { rateNames } from './rates.ts'
 import { type DashboardState, initialState, rankedIn, reduce, shownFlows } from './state.ts'
-import { deciderName, type Row, type Tallies, totalOf } from './tally.ts'
+import { type Row, totalOf } from './tally.ts'
 
 /** Rates need two readings. */
 const INTERVAL_MS = 1000
@@ -44,7 +44,7 @@ export function snapshotJson(state: DashboardState): object {
     })),
     flows: shownFlows(state).map(({ event }) => flowJson(event)),
     denied: rankedIn(state, 'pairs').map(pairJson),
-    policies: (state.deciders ?? []).map((total) => deciderJson(total, state.policies)),
+    policies: state.deciders ?? [],
   }
 }
 
@@ -54,8 +54,4 @@ function pairJson(tally: Row): object {
     verdict: tally.counts.AUDIT > 0 ? 'audit' : 'deny',
     ...(tally.last && { last: flowJson(tally.last) }),
   }
-}
-
-function deciderJson(total: DeciderTotal, tallies: Tallies): object {
-  return { ...total, audit: tallies.get(deciderName(total))?.counts.AUDIT ?? 0 }
 }

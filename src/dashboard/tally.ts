@@ -40,21 +40,19 @@ export function tallyPolicies(tallies: Tallies, events: readonly FlowEvent[]): T
 }
 
 /** A policy, or a tier in brackets. */
-export function deciderName({ tier, policy }: Pick<DeciderTotal, 'tier' | 'policy'>): string {
+function deciderName({ tier, policy }: Pick<DeciderTotal, 'tier' | 'policy'>): string {
   return policy ? policyName(policy) : `(${tier})`
 }
 
-/** What the firewall counted of who decided; of what is only audited, and of the last decision of each, what flows tell. */
+/** What the firewall counted of who decided, with the last decision of each that flows told of. */
 export function countedRows(deciders: readonly DeciderTotal[], tallies: Tallies): readonly Row[] {
   const rows = deciders.map((total): Row => {
     const name = deciderName(total)
-    const { counts, last } = tallies.get(name) ?? { counts: none }
-    const counted = { ALLOWED: total.allowed, DENIED: total.denied, AUDIT: counts.AUDIT }
-    return { key: name, name, counts: counted, ...(last && { last }) }
+    const last = tallies.get(name)?.last
+    const counts = { ALLOWED: total.allowed, DENIED: total.denied, AUDIT: total.audit }
+    return { key: name, name, counts, ...(last && { last }) }
   })
-  const names = new Set(rows.map(({ key }) => key))
-  const auditing = [...tallies.values()].filter(({ key, counts }) => counts.AUDIT > 0 && !names.has(key))
-  return ranked([...rows, ...auditing])
+  return ranked(rows)
 }
 
 /** Those with most first; as many in the order of their names. */

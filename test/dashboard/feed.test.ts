@@ -58,7 +58,7 @@ function timesOf(reports: readonly Report[]): number[] {
   )
 }
 
-const deciders = [{ tier: 'Default', allowed: 4, denied: 0 }]
+const deciders = [{ tier: 'Default', allowed: 4, denied: 0, audit: 0 }]
 const methods = (parts: ControlMethods = {}): ControlMethods => ({
   status: () => status({ allowed: 4 }),
   deciders: () => deciders,

@@ -126,7 +126,7 @@ t.test('what is wrong comes first', async (t) => {
 })
 
 t.test('an audit is not taken for a firewall', async (t) => {
-  const audit = status({}, { mode: 'audit' as 'enforce' })
+  const audit = status({}, { mode: 'audit' })
   t.match(
     frame(after({ type: 'status', status: audit, atMs: T0 }), sizes.narrow),
     /^NOT ENFORCING {2}healthy {2}mode AUDIT /,

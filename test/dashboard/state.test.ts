@@ -19,16 +19,6 @@ function after(...actions: readonly Action[]): DashboardState {
   return actions.reduce(reduce, initialState)
 }
 
-/** By a policy on trial. */
-const trialDenial: NonNullable<FlowEvent['audit']> = {
-  verdict: 'deny',
-  decidedBy: {
-    tier: 'NetworkPolicy',
-    policy: { kind: 'NetworkPolicy', namespace: 'shop', name: 'trial' },
-    reason: 'selects shop/web',
-  },
-}
-
 function told(...items: readonly FlowEvent[]): Action {
   return { type: 'flows', items }
 }
@@ -234,19 +224,18 @@ t.test('what each policy decided', async (t) => {
 
 t.test('what each policy decided by the count of the firewall', async (t) => {
   const policy = (name: string) => ({ kind: 'NetworkPolicy', namespace: 'shop', name })
-  const state = after(told(flow({ count: 3 }), audited({ count: 2 }), audited({ audit: trialDenial })), {
+  const state = after(told(flow({ count: 3 }), audited({ count: 2 })), {
     type: 'deciders',
     deciders: [
-      { tier: 'NetworkPolicy', policy: policy('db-only'), allowed: 4, denied: 30 },
-      { tier: 'NetworkPolicy', policy: policy('before-anybody-looked'), allowed: 99, denied: 0 },
-      { tier: 'Default', allowed: 1, denied: 0 },
+      { tier: 'NetworkPolicy', policy: policy('db-only'), allowed: 4, denied: 30, audit: 2 },
+      { tier: 'NetworkPolicy', policy: policy('before-anybody-looked'), allowed: 99, denied: 0, audit: 0 },
+      { tier: 'Default', allowed: 1, denied: 0, audit: 0 },
     ],
   })
   t.match(rankedIn(state, 'policies'), [
     { name: 'shop/before-anybody-looked', counts: { ALLOWED: 99, DENIED: 0, AUDIT: 0 } },
     { name: 'shop/db-only', counts: { ALLOWED: 4, DENIED: 30, AUDIT: 2 } },
     { name: '(Default)', counts: { ALLOWED: 1, DENIED: 0, AUDIT: 0 } },
-    { name: 'shop/trial', counts: { ALLOWED: 0, DENIED: 0, AUDIT: 1 } },
   ])
   const chosen = reduce(state, { type: 'focus', by: 2 })
   t.equal(
