@@ -28,8 +28,13 @@ const figures: FirewallFigures = {
       tiers: [
         { direction: 'ingress', tier: 'Admin', verdict: 'deny', count: 5 },
         { direction: 'none', tier: 'Default', verdict: 'allow', count: 7 },
+        { direction: 'egress', tier: 'NetworkPolicy', verdict: 'audit', count: 2 },
       ],
-      policies: [ofP(9), { ...ofP(5), policy: { kind: 'AdminNetworkPolicy', name: 'a"\n\\b' } }],
+      policies: [
+        { ...ofP(2), verdict: 'audit' },
+        ofP(9),
+        { ...ofP(5), policy: { kind: 'AdminNetworkPolicy', name: 'a"\n\\b' } },
+      ],
     },
     remembered: {
       tiers: [{ direction: 'none', tier: 'Default', verdict: 'allow', count: 3 }],
