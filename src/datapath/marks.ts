@@ -25,7 +25,7 @@ export interface MarkLayout {
   readonly denied: number
   /** Denied without a word, whatever `denyWith` says: who tries again is to be heard. */
   readonly dropped: number
-  /** Passes, and would not if what is audited were enforced. */
+  /** Passes, and would not if what is audited were enforced. QUEUED and DENIED: no question has the bit of DENIED. */
   readonly audited: number
   /** The bits of an answer that hold its stamp. */
   readonly stampMask: number
@@ -73,7 +73,7 @@ export function layoutMarks(packetMask: number, connectionMask: number): MarkLay
     stamped: bit(0x10),
     allowed: bit(0x10),
     denied: bit(0x20),
-    audited: bit(0x50),
+    audited: bit(0x60),
     dropped: bit(0x30),
     stampMask: bit(0x0f),
     stampShift: packet,

@@ -87,3 +87,19 @@ t.test('stamps are used in turn, and never one that means something else', async
   t.notOk(seen.includes(NO_STAMP))
   t.notOk(seen.includes(PICKED_UP))
 })
+
+t.test('no question passes for an answer: what nobody answered is not taken for allowed', async (t) => {
+  const { queued, reply, either, related, forwarded, stamped, allowed, denied, dropped, audited } = layoutMarks(
+    DEFAULT_PACKET_MASK,
+    DEFAULT_CONNECTION_MASK,
+  )!
+  // What the ruleset looks at to tell answers apart.
+  const verdict = queued | allowed | denied
+  const answers = [allowed, denied, dropped, audited]
+  t.equal(new Set(answers).size, answers.length)
+  const hints = [reply, either, related, forwarded, stamped]
+  for (let chosen = 0; chosen < 1 << hints.length; chosen++) {
+    const question = hints.reduce((mark, bit, i) => ((chosen >> i) & 1 ? mark | bit : mark), queued)
+    t.notOk(answers.includes((question & verdict) >>> 0), `question 0x${question.toString(16)}`)
+  }
+})

@@ -148,7 +148,7 @@ t.test('what is denied is dropped, or refused where that can be told from a forg
     'meta mark & 0x70000000 == 0x20000000 goto denied',
     'meta mark & 0x70000000 == 0x10000000 goto allowed',
     'meta mark & 0x70000000 == 0x30000000 goto undecided',
-    'meta mark & 0x70000000 == 0x50000000 goto audited',
+    'meta mark & 0x70000000 == 0x60000000 goto audited',
     'goto unanswered',
   ])
   for (const denyWith of ['drop', 'reject'] as const)
