@@ -1,4 +1,5 @@
 import { cpus } from 'node:os'
+import { KnpError } from '../src/errors.ts'
 import { createNetwork, type Network } from '../src/lab/network.ts'
 import { isQuiet, type Load, LoadRunner, type Measurement, PORTS } from './datapath/measure.ts'
 import { type Ends, POLICIES, WORKLOADS } from './datapath/world.ts'
@@ -24,6 +25,8 @@ export interface DatapathOptions {
   readonly repetitions: number
   /** How many queues there are where packets are queued. */
   readonly queues: number
+  /** Left out: everything. Otherwise only what is started together with a scenario of one of these names. */
+  readonly only?: readonly string[]
   /** Told what is being done. */
   readonly progress?: (line: string) => void
 }
@@ -46,6 +49,7 @@ const firstQueue = 100
 const references: Readonly<Record<string, string>> = {
   [names.withoutQueue]: names.free,
   [names.warm]: names.withoutQueue,
+  [names.unlogged]: names.withoutQueue,
   [names.cold]: names.loop,
   [names.updated]: names.idle,
 }
@@ -56,7 +60,8 @@ const slowest = 'p99'
 /** What is asked of the data path. */
 export const judgeDatapath: Judge = ({ scenario, metric, ratioTo }) => {
   if (!ratioTo) return undefined
-  if (scenario === names.warm && / (connections|answered packets)$/.test(metric)) return ratioTo.value >= 0.95
+  if ((scenario === names.warm || scenario === names.unlogged) && / (connections|answered packets)$/.test(metric))
+    return ratioTo.value >= 0.95
   if (scenario === names.cold && metric.endsWith(perCPUSecond)) return ratioTo.value >= 0.9
   if (scenario === names.updated && metric.endsWith(slowest)) return ratioTo.value <= 1.5
   return undefined
@@ -86,7 +91,17 @@ export async function runDatapath(options: DatapathOptions, tested: Product = pr
       ends,
       queues: { first: firstQueue, count: options.queues },
     }
-    const series = await measureAll(site, setupsOf(site, tested), options)
+    const { only } = options
+    const all = setupsOf(site, tested)
+    const known = all.flatMap(({ scenarios }) => scenarios.map(({ name }) => name))
+    const unknown = only?.find((name) => !known.includes(name))
+    if (unknown !== undefined) {
+      throw new KnpError('USAGE', `--only: there is no scenario "${unknown}", only ${known.join(', ')}`)
+    }
+    const setups = all.filter(
+      ({ scenarios }) => only === undefined || scenarios.some(({ name }) => only.includes(name)),
+    )
+    const series = await measureAll(site, setups, options)
     await Promise.all(servers.map(endProcess))
     const rows = relateTo(({ scenario }) => references[scenario], toRows(series))
     if (!rows.some((row) => row.metric.endsWith(perCPUSecond) && judgeDatapath(row) !== undefined)) {

@@ -5,7 +5,7 @@ import { judgeDatapath, machine, runDatapath } from './datapath.ts'
 import { judgeEngine, runEngine } from './engine.ts'
 import { formatTable, type Judge, type Report } from './rows.ts'
 
-const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--seconds S] [--repetitions R] [--queues N]
+const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--seconds S] [--repetitions R] [--queues N] [--only NAME[,NAME]]
 
   engine           decisions, compiling, updates and memory of the policy engine alone
   datapath         real traffic through a router with 10,000 workloads and 1,000 policies, beside no firewall, the ruleset
@@ -16,6 +16,7 @@ const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--secon
   --seconds S      length of each run (default 3; of each time of changes in cluster)
   --repetitions R  how often the scenarios are gone through; the result is the median (default 3; engine: 5)
   --queues N       how many queues, each with a thread (the C loop: a process) that answers (default 1); datapath only
+  --only NAME[,NAME]  these scenarios and what is started with them, as in "knp warm,C loop"; datapath only
   --pods N[,N]     how many pods the clusters have (default 1000,10000,100000); cluster only
   --json           print {schema: "knp.bench/v1", rows}
 `
@@ -24,6 +25,7 @@ interface Options {
   readonly seconds: number
   readonly repetitions: number
   readonly queues: number
+  readonly only?: readonly string[]
   readonly sizes: readonly number[]
   readonly progress: (line: string) => void
 }
@@ -55,6 +57,7 @@ async function main(): Promise<void> {
       seconds: { type: 'string', default: '3' },
       repetitions: { type: 'string' },
       queues: { type: 'string', default: '1' },
+      only: { type: 'string' },
       pods: { type: 'string', default: '1000,10000,100000' },
       help: { type: 'boolean', default: false },
     },
@@ -71,6 +74,7 @@ async function main(): Promise<void> {
     seconds: positive('seconds', values.seconds),
     repetitions: Math.ceil(positive('repetitions', values.repetitions ?? benchmark.repetitions)),
     queues: Math.ceil(positive('queues', values.queues)),
+    ...(values.only !== undefined && { only: values.only.split(',') }),
     sizes: values.pods.split(',').map((text) => Math.ceil(positive('pods', text))),
     progress: (line) => process.stderr.write(`${line}\n`),
   })

@@ -30,7 +30,7 @@ export const product: Product = {
     await inRouter(site, [process.execPath, program, 'ruleset', 'remove'])
   },
   allowMark: () => ({ and: ~marks.packetMask >>> 0, or: marks.allowed | (1 << marks.stampShift) }),
-  async startFirewall(site) {
+  async startFirewall(site, { isLogged }) {
     const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
     await mkdir(join(folder, 'policies'))
     await writeFile(join(folder, 'policies', 'world.yaml'), worldYaml(site.ends))
@@ -55,6 +55,7 @@ export const product: Product = {
         join(folder, 'socket'),
         '--state-dir',
         join(folder, 'state'),
+        isLogged ? '--remember-log' : '--no-remember-log',
       ],
       {
         stdio: ['ignore', 'pipe', 'inherit'],

@@ -63,10 +63,11 @@ export interface Product {
   /** The answer to a queued packet that means ALLOW: the new mark is (mark & `and`) | `or`. */
   allowMark(site: Site): { readonly and: number; readonly or: number }
   /**
-   * Starts the firewall as users run it, ruleset included, with the world's manifests. Resolves, when it judges packets,
+   * Starts the firewall as users run it, ruleset included, with the world's manifests; where it is not logged, without
+   * `remember.log`. Resolves, when it judges packets,
    * to what stops it and removes its ruleset.
    */
-  startFirewall(site: Site): Promise<() => Promise<void>>
+  startFirewall(site: Site, options: { readonly isLogged: boolean }): Promise<() => Promise<void>>
   /** The same with the world in memory, where it can be changed. */
   startChanging(site: Site): Promise<ChangingFirewall>
 }
@@ -83,6 +84,8 @@ export const names = {
   free: 'no firewall',
   withoutQueue: 'ruleset without queue',
   warm: 'knp warm',
+  /** Without being told what the kernel answers by itself. */
+  unlogged: 'knp warm unlogged',
   cold: 'knp cold',
   /** The least a queue listener can do. */
   loop: 'C loop',
@@ -118,6 +121,10 @@ export function setupsOf(site: Site, product: Product): readonly Setup[] {
   const always = { loads: [one, many, fixed, datagrams], tuples: 'new', isQueued: true } as const
   let loops: readonly ChildProcess[] = []
   let stopFirewall: (() => Promise<void>) | undefined
+  const stop = async () => {
+    await stopFirewall?.()
+    stopFirewall = undefined
+  }
   return [
     {
       scenarios: [{ name: names.free, ...few, isQueued: false }],
@@ -139,12 +146,17 @@ export function setupsOf(site: Site, product: Product): readonly Setup[] {
       ],
       rounds: 1,
       async start() {
-        stopFirewall = await product.startFirewall(site)
+        stopFirewall = await product.startFirewall(site, { isLogged: true })
       },
-      async stop() {
-        await stopFirewall?.()
-        stopFirewall = undefined
+      stop,
+    },
+    {
+      scenarios: [{ name: names.unlogged, ...few, isQueued: true }],
+      rounds: 1,
+      async start() {
+        stopFirewall = await product.startFirewall(site, { isLogged: false })
       },
+      stop,
     },
     {
       scenarios: [{ name: names.loop, ...always }],

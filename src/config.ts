@@ -23,6 +23,12 @@ import type { SourceChoice } from './sources/open.ts'
 /** Where `knp run` looks for its configuration when no other file is named. */
 export const CONFIG_FILE = '/etc/knp/knp.yaml'
 
+/** What the kernel answers by itself once it has been decided. */
+export interface RememberConfig extends Remember {
+  /** Whether the kernel tells of each connection that it answers so. */
+  readonly isLogged: boolean
+}
+
 /** The effective configuration of `knp run`: flags over file over defaults. Deeply frozen; docs/configuration.md. */
 export interface Config {
   /** One or more, merged; paths are absolute. */
@@ -46,7 +52,7 @@ export interface Config {
    */
   readonly queue: QueueRange & { readonly maxLength: number }
   /** What the kernel answers by itself once it has been decided. */
-  readonly remember: Remember
+  readonly remember: RememberConfig
   /** Masks, as unsigned 32-bit numbers; `marksOf` lays them out. */
   readonly marks: { readonly packet: number; readonly conntrack: number }
   /** `address`: where /metrics, /healthz and /readyz are served, as `parseListenAddress` reads it, or `none`. */
@@ -106,7 +112,7 @@ export const configDefaults: Omit<Config, 'sources' | 'nodeName'> = {
   holdMs: 500,
   podCIDRs: [],
   queue: { first: 100, count: 1, maxLength: 8192 },
-  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
+  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536, isLogged: true },
   marks: { packet: DEFAULT_PACKET_MASK, conntrack: DEFAULT_CONNECTION_MASK },
   metrics: { address: '127.0.0.1:9080' },
   control: { socket: '/run/knp/control.sock' },
@@ -144,6 +150,7 @@ export interface ConfigFlags extends SourceFlags {
   readonly 'remember-allowed'?: string | undefined
   readonly 'remember-denied'?: string | undefined
   readonly 'remember-size'?: number | undefined
+  readonly 'remember-log'?: boolean | undefined
   readonly 'marks-packet'?: string | undefined
   readonly 'marks-conntrack'?: string | undefined
   /** `127.0.0.1:9080`, `[::1]:9080`, or `none`. */
@@ -295,6 +302,7 @@ function readSettings(settings: Settings): Config {
       allowedMs: settings.of(['remember', 'allowed'], duration, remember.allowedMs),
       deniedMs: settings.of(['remember', 'denied'], duration, remember.deniedMs),
       size: settings.of(['remember', 'size'], (reader) => reader.integer(1, MAX_REMEMBERED), remember.size),
+      isLogged: settings.of(['remember', 'log'], yesOrNo, remember.isLogged),
     },
     marks: {
       packet: settings.of(['marks', 'packet'], packetMask, marks.packet),
@@ -439,7 +447,7 @@ const knownKeys: KeyTree = {
   hold: null,
   podCIDRs: null,
   queue: { first: null, count: null, maxLength: null },
-  remember: { allowed: null, denied: null, size: null },
+  remember: { allowed: null, denied: null, size: null, log: null },
   marks: { packet: null, conntrack: null },
   metrics: { address: null },
   control: { socket: null, group: null },
@@ -628,6 +636,7 @@ function flagValues(flags: ConfigFlags, directory: string): object {
       allowed: flags['remember-allowed'],
       denied: flags['remember-denied'],
       size: flags['remember-size'],
+      log: flags['remember-log'],
     },
     marks: { packet: flags['marks-packet'], conntrack: flags['marks-conntrack'] },
     metrics: { address: flags['metrics-address'] },

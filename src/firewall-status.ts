@@ -1,9 +1,10 @@
+import type { RememberConfig } from './config.ts'
 import type { UnknownLocal } from './datapath/judge.ts'
 import type { PacketCounters } from './datapath/threads.ts'
 import type { Mode } from './mode.ts'
 import type { QueueStatistics } from './native/queue-statistics.ts'
 import type { RulesetCounters } from './ruleset/ruleset.ts'
-import type { DenyWith, OnFailure, Remember } from './ruleset/text.ts'
+import type { DenyWith, OnFailure } from './ruleset/text.ts'
 import type { SourceHealth } from './sources/source.ts'
 
 /** The state of a running firewall at one instant. */
@@ -35,7 +36,7 @@ export interface FirewallStatus {
   readonly subjects: number
   readonly onFailure: OnFailure
   readonly denyWith: DenyWith
-  readonly remember: Remember
+  readonly remember: RememberConfig
   /** Pods that run here and that no source knows; absent where no address is taken for a pod's. */
   readonly unknownPods?: {
     /** What becomes of their packets after `holdMs`. */

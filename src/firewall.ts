@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ApiServerFailsafe } from './api-server-failsafe.ts'
 import { bridgeRemedy, unheardBridges } from './bridges.ts'
+import type { RememberConfig } from './config.ts'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
 import {
@@ -40,7 +41,7 @@ import { Revocation } from './revocation.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
 import { RepairPacer } from './ruleset/repair-pacer.ts'
 import { type Change, Ruleset, type Wanted } from './ruleset/ruleset.ts'
-import { type DenyWith, type OnFailure, type Remember, TABLE } from './ruleset/text.ts'
+import { type DenyWith, type OnFailure, TABLE } from './ruleset/text.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Source } from './sources/source.ts'
@@ -58,7 +59,7 @@ export interface FirewallOptions {
   readonly failsafe: Failsafe
   /** Whether the API servers of the sources are in the failsafe, wherever they are at the moment. */
   readonly reachesApiServers?: boolean
-  readonly remember: Remember
+  readonly remember: RememberConfig
   /** The first queue's number. */
   readonly queueNumber: number
   /** How many queues there are, each with a packet thread. */
@@ -209,7 +210,7 @@ export class Firewall {
             ...(keptFd !== undefined && { keptFd }),
           }
         }),
-        ...(remember.allowedMs + remember.deniedMs > 0 && { logGroup: queueNumber }),
+        ...(remember.isLogged && remember.allowedMs + remember.deniedMs > 0 && { logGroup: queueNumber }),
         marks,
         mode,
         generation: compiled.generation,

@@ -108,6 +108,10 @@ export const runFlags = {
     defaultHelp: shows(String(remember.size)),
     description: 'how many of each it remembers, for IPv4 and for IPv6; what is beyond is asked about each time',
   }),
+  'remember-log': Flags.boolean({
+    allowNo: true,
+    description: 'flows and totals by policy tell of each connection that the kernel answers by itself; on by default',
+  }),
   'marks-packet': Flags.string({
     defaultHelp: shows(formatMask(marks.packet)),
     description: '7 adjoining bits of the packet mark',

@@ -66,7 +66,7 @@ unknownLocal: allow
 hold: 2s
 podCIDRs: [10.244.1.7/24, "fd00:1::/64"]
 queue: {first: 200, count: 4, maxLength: 64}
-remember: {allowed: 2m, denied: 0s, size: 1000}
+remember: {allowed: 2m, denied: 0s, size: 1000, log: false}
 marks: {packet: 0x0000ff00, conntrack: "0xF"}
 metrics: {address: "[0:0::1]:80"}
 control: {socket: /run/other.sock, group: wheel}
@@ -91,7 +91,7 @@ evaluators:
     holdMs: 2000,
     podCIDRs: ['10.244.1.0/24', 'fd00:1::/64'],
     queue: { first: 200, count: 4, maxLength: 64 },
-    remember: { allowedMs: 120_000, deniedMs: 0, size: 1000 },
+    remember: { allowedMs: 120_000, deniedMs: 0, size: 1000, isLogged: false },
     marks: { packet: 0xff00, conntrack: 0xf },
     metrics: { address: '[0:0::1]:80' },
     control: { socket: '/run/other.sock', group: 'wheel' },
@@ -355,6 +355,7 @@ t.test('flags win over the file', async (t) => {
     'remember-allowed': '1h',
     'remember-denied': '0s',
     'remember-size': 9,
+    'remember-log': false,
     'marks-packet': '0x00007f00',
     'marks-conntrack': '15',
     'metrics-address': 'none',
@@ -376,7 +377,7 @@ t.test('flags win over the file', async (t) => {
     holdMs: 0,
     podCIDRs: ['10.1.0.0/16', 'fd00::/64'],
     queue: { first: 7, count: 8, maxLength: 6 },
-    remember: { allowedMs: 3_600_000, deniedMs: 0, size: 9 },
+    remember: { allowedMs: 3_600_000, deniedMs: 0, size: 9, isLogged: false },
     marks: { packet: 0x7f00, conntrack: 15 },
     metrics: { address: 'none' },
     control: { socket: join(tmpdir(), 'c.sock'), group: 'staff' },

@@ -46,6 +46,9 @@ export interface FlowRecord {
   readonly isAudited: boolean
 }
 
+/** Whether a record is wanted: as in `FlowRecord`. */
+export type FlowTest = (outcome: number, isAudited: boolean) => boolean
+
 const RECORD_WORDS = 16
 // The first two words are the time, a float64.
 const GENERATION = 2
@@ -161,20 +164,29 @@ export class FlowReader {
       this.#next = (this.#next + 1) | 0
   }
 
-  /** The next ones in their order, at most so many. */
-  read(most: number): FlowRecord[] {
+  /** How many have been written and not read. */
+  get waiting(): number {
+    return (Atomics.load(this.#cursor, 0) - this.#next) >>> 0
+  }
+
+  /** Of the next ones, at most so many, those that are wanted, in their order. The others cost next to nothing. */
+  read(most: number, isWanted: FlowTest = () => true): FlowRecord[] {
     this.#skipLost(0)
-    const waiting = (Atomics.load(this.#cursor, 0) - this.#next) >>> 0
-    const count = Math.min(waiting, most)
+    const first = this.#next
+    const count = Math.min(this.waiting, most)
     const records: FlowRecord[] = []
+    const places: number[] = []
     for (let i = 0; i < count; i++) {
-      const position = this.#next + i
-      records.push(recordAt(this.#words, position & (CAPACITY - 1), this.#times[timeAt(position)]!))
+      const slot = (first + i) & (CAPACITY - 1)
+      const bits = this.#words[slot * RECORD_WORDS + BITS]!
+      if (!isWanted(outcomeOf(bits), isAudited(bits))) continue
+      records.push(recordAt(this.#words, slot, this.#times[timeAt(slot)]!))
+      places.push(i)
     }
     // Meanwhile the writer may have come round to the first of them.
     const lost = this.#skipLost(count)
     this.#next = (this.#next + count - lost) | 0
-    return lost === 0 ? records : records.slice(lost)
+    return lost === 0 ? records : records.filter((_, i) => places[i]! >= lost)
   }
 
   /** Answers how many of the next `taken` are lost. */
@@ -201,12 +213,20 @@ function recordAt(words: Int32Array, slot: number, timeMs: number): FlowRecord {
     timeMs,
     generation: words[at + GENERATION]! >>> 0,
     packet: (bits & BIT_READABLE) === 0 ? undefined : packetAt(words, at, bits),
-    outcome: (bits >>> SHIFT_OUTCOME) & 15,
+    outcome: outcomeOf(bits),
     form: (bits >>> SHIFT_FORM) & 15,
     origin: (bits & BIT_REMEMBERED) === 0 ? flowOrigins.ASKED : flowOrigins.REMEMBERED,
     hook: (bits >>> SHIFT_HOOK) & 15,
-    isAudited: (bits & BIT_AUDITED) !== 0,
+    isAudited: isAudited(bits),
   }
+}
+
+function outcomeOf(bits: number): number {
+  return (bits >>> SHIFT_OUTCOME) & 15
+}
+
+function isAudited(bits: number): boolean {
+  return (bits & BIT_AUDITED) !== 0
 }
 
 function packetAt(words: Int32Array, at: number, bits: number): DecidedPacket {

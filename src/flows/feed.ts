@@ -1,4 +1,4 @@
-import { FlowReader, type FlowRecord, type FlowRing } from '../datapath/flow-ring.ts'
+import { FlowReader, type FlowRecord, type FlowRing, type FlowTest } from '../datapath/flow-ring.ts'
 import type { FlowEvent } from './event.ts'
 import type { FlowFilter } from './filter.ts'
 import { type FlowResolver, keyOf, verdictOf } from './resolver.ts'
@@ -55,8 +55,7 @@ export class FlowFeed {
   /** The last `most` decisions that the rings still hold, oldest first. */
   recent(most: number, filter: FlowFilter): FlowEvent[] {
     const records = this.#rings
-      .flatMap((ring) => new FlowReader(ring, KEPT).read(KEPT))
-      .filter((record) => isWanted(record, filter))
+      .flatMap((ring) => new FlowReader(ring, KEPT).read(KEPT, testOf([filter])))
       .sort((a, b) => b.timeMs - a.timeMs)
     const events = new Map<string, FlowEvent>()
     for (const record of records) {
@@ -81,18 +80,15 @@ export class FlowFeed {
 
   #fetch(): void {
     const endMs = performance.now() + BUDGET_MS
-    const filters = [...this.#subscribers].map(({ filter }) => filter)
+    const test = testOf([...this.#subscribers].map(({ filter }) => filter))
     const events = new Map<string, FlowEvent>()
     const lost = this.#lost()
     let missed = lost - this.#lostBefore
     this.#lostBefore = lost
     for (const reader of this.#readers) {
-      for (let records = reader.read(CHUNK); records.length > 0; records = reader.read(CHUNK)) {
-        for (const record of records) {
-          if (filters.some((filter) => isWanted(record, filter))) this.#count(record, events)
-        }
-        if (performance.now() > endMs) break
-      }
+      // Of every ring a part at least.
+      do for (const record of reader.read(CHUNK, test)) this.#count(record, events)
+      while (reader.waiting > 0 && performance.now() < endMs)
       missed += reader.missed
       reader.missed = 0
     }
@@ -109,9 +105,13 @@ export class FlowFeed {
   }
 }
 
-/** Told apart before anything is resolved: of the many that are allowed most are wanted by nobody. */
-function isWanted(record: FlowRecord, { verdict, isDenialsOnly }: FlowFilter): boolean {
-  if (isDenialsOnly && !record.isAudited && verdictOf(record) === 'allow') return false
-  if (verdict === 'audit') return record.isAudited
-  return verdict === undefined || verdict === verdictOf(record)
+/** What any of the filters lets pass, as far as that can be told before anything is read of it: most is wanted by nobody. */
+function testOf(filters: readonly FlowFilter[]): FlowTest {
+  return (outcome, isAudited) =>
+    filters.some(({ verdict, isDenialsOnly }) => {
+      if (verdict === 'audit') return isAudited
+      const found = verdictOf({ outcome, isAudited })
+      if (isDenialsOnly && !isAudited && found === 'allow') return false
+      return verdict === undefined || verdict === found
+    })
 }

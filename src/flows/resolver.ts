@@ -80,7 +80,7 @@ export function keyOf({ packet, outcome, isAudited, form, origin, hook, generati
 }
 
 /** What became of the packet. */
-export function verdictOf({ outcome, isAudited }: FlowRecord): 'allow' | 'deny' {
+export function verdictOf({ outcome, isAudited }: Pick<FlowRecord, 'outcome' | 'isAudited'>): 'allow' | 'deny' {
   if (outcome === outcomes.ALLOWED) return 'allow'
   // What could not be judged passes under audit.
   return isAudited && outcome !== outcomes.DENIED ? 'allow' : 'deny'

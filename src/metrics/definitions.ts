@@ -1,4 +1,4 @@
-import type { PacketCounters } from '../datapath/threads.ts'
+import type { LogState, PacketCounters } from '../datapath/threads.ts'
 import type { DecisionCount } from '../decision-totals.ts'
 import type { FirewallFigures } from '../firewall-figures.ts'
 import type { FirewallStatus } from '../firewall-status.ts'
@@ -169,9 +169,9 @@ const decisions: readonly MetricDefinition[] = [
     {
       name: 'knp_remembered_unknown_packets_total',
       type: 'counter',
-      help: 'Those of them that are missing in knp_decisions_total: they came faster than they could be noted.',
+      help: 'Those of them that are missing in knp_decisions_total: they came faster than they could be noted, or are not told.',
     },
-    ({ figures }) => figures?.log.lost,
+    ({ figures, status }) => figures && status && unknownRemembered(figures.log, status.counters),
   ),
   kernel('knp_asked_packets_total', 'Packets that the kernel asked userspace about.', 'queued'),
   kernel(
@@ -346,6 +346,11 @@ function policySamples({ asked, remembered }: FirewallFigures['decisions']): Sam
     else samples.set(key, { labels, value: count })
   }
   return [...samples.values()]
+}
+
+/** Of connections that the kernel answered by itself: of how many nobody knows who decided. */
+function unknownRemembered(log: LogState, { rememberedAllowed, rememberedDenied }: RulesetCounters): number {
+  return log.isRead ? log.lost : rememberedAllowed + rememberedDenied
 }
 
 function ofStatus(read: (status: FirewallStatus) => readonly Sample[]): MetricDefinition['read'] {

@@ -14,11 +14,11 @@ export function formatConfig(config: Config): string {
 
 /** Times as the file has them. */
 function asWritten({ remember, holdMs, ...rest }: Config): object {
-  const { allowedMs, deniedMs, size } = remember
+  const { allowedMs, deniedMs, size, isLogged } = remember
   return {
     ...rest,
     hold: formatDuration(holdMs),
-    remember: { allowed: formatDuration(allowedMs), denied: formatDuration(deniedMs), size },
+    remember: { allowed: formatDuration(allowedMs), denied: formatDuration(deniedMs), size, log: isLogged },
   }
 }
 

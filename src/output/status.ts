@@ -113,6 +113,7 @@ function rememberedText({ remember, counters }: FirewallStatus): string {
   return [
     part('allowed', counters.rememberedAllowed, remember.allowedMs),
     part('denied', counters.rememberedDenied, remember.deniedMs),
+    ...(remember.isLogged ? [] : ['not told one by one']),
   ].join(', ')
 }
 

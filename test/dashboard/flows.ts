@@ -82,7 +82,7 @@ export function status(
     subjects: 6,
     onFailure: 'closed',
     denyWith: 'drop',
-    remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
+    remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536, isLogged: true },
     divertRule: 'nft queue',
     queue: { number: 100, count: 2, length: 8192 },
     queues: [

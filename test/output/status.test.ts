@@ -31,7 +31,7 @@ const healthy: FirewallStatus = {
   subjects: 2,
   onFailure: 'closed',
   denyWith: 'drop',
-  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536 },
+  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536, isLogged: true },
   divertRule: 'nft queue',
   queue: { number: 100, count: 1, length: 8192 },
   queues: [{ number: 100, packetThread }],
@@ -190,7 +190,7 @@ t.test('policies on trial', async (t) => {
 })
 
 t.test('what the kernel remembers', async (t) => {
-  const remember = { allowedMs: 120_000, deniedMs: 1500, size: 9 }
+  const remember = { allowedMs: 120_000, deniedMs: 1500, size: 9, isLogged: true }
   t.equal(
     row({ ...healthy, remember }, 'remembered'),
     '5 connections allowed (for 2m), 6 connections denied (for 1500ms)',
@@ -202,6 +202,10 @@ t.test('what the kernel remembers', async (t) => {
   t.equal(
     row({ ...healthy, remember: { ...remember, allowedMs: 0 } }, 'remembered'),
     'nothing allowed, 6 connections denied (for 1500ms)',
+  )
+  t.equal(
+    row({ ...healthy, remember: { ...remember, isLogged: false } }, 'remembered'),
+    '5 connections allowed (for 2m), 6 connections denied (for 1500ms), not told one by one',
   )
   t.match(statusJson({ ...healthy, remember }), {
     remember,

@@ -23,6 +23,7 @@ export default class RulesetPrint extends KnpCommand {
     'remember-allowed': runFlags['remember-allowed'],
     'remember-denied': runFlags['remember-denied'],
     'remember-size': runFlags['remember-size'],
+    'remember-log': runFlags['remember-log'],
     'marks-packet': runFlags['marks-packet'],
     'marks-conntrack': runFlags['marks-conntrack'],
   }
@@ -38,7 +39,8 @@ export default class RulesetPrint extends KnpCommand {
     )
     const pods = unknownPodsOf(config).podBlocks
     const failsafe = failsafeOf(config)
-    const rules = rulesText({ marks, mode, logGroup: queue.first, onFailure, denyWith, remember, failsafe, pods })
+    const logGroup = remember.isLogged ? { logGroup: queue.first } : {}
+    const rules = rulesText({ marks, mode, ...logGroup, onFailure, denyWith, remember, failsafe, pods })
     const text = objectsText(remember) + rules + divert.join('')
     await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
