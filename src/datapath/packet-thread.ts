@@ -26,7 +26,6 @@ export interface PacketThreadData {
   readonly tally: TallyWords
   readonly times: TimeWords
   readonly flows: FlowRing
-  readonly mail: Mail
   readonly generation: Generation
   readonly stamp: number
   /** Which addresses are those of pods here. */
@@ -36,9 +35,6 @@ export interface PacketThreadData {
   /** Of third parties; the thread loads them for itself. */
   readonly evaluators: readonly EvaluatorModule[]
 }
-
-/** One int32: how many messages were sent to the thread. To look for one costs more than most packets do. */
-export type Mail = Int32Array<SharedArrayBuffer>
 
 /** To the packet thread. */
 export type ToPacketThread =
@@ -80,7 +76,7 @@ const MAX_HELD_PER_ADDRESS = 32
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKind[]): void {
-  const { marks, mode = 'enforce', generation, stamp, tally, mail, pods = noPodPlaces, hold } = data
+  const { marks, mode = 'enforce', generation, stamp, tally, pods = noPodPlaces, hold } = data
   const judge = new PacketJudge(attachEngine(generation, kinds), generation, stamp, marks, {
     mode,
     pods: localPods(pods),
@@ -91,12 +87,8 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
   try {
     const { wakeFd, socketFd } = work
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
-    let received = 0
     for (;;) {
       work.takeBatch()
-      const sent = Atomics.load(mail, 0)
-      if (sent === received) continue
-      received = sent
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return

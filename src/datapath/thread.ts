@@ -6,7 +6,7 @@ import { createTally, type TallyWords } from './decision-tally.ts'
 import { createFlowRing, type FlowRing } from './flow-ring.ts'
 import type { PodPlaces } from './local-pods.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
-import type { FromPacketThread, Mail, PacketThreadData, ToPacketThread } from './packet-thread.ts'
+import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
 import { createTimes, type TimeWords } from './packet-times.ts'
 
 /** Decisions, and the policies that they are told apart by. */
@@ -30,7 +30,6 @@ export class PacketThread {
   readonly flows: FlowRing
   readonly #worker: Worker
   readonly #wakeFd: number
-  readonly #mail: Mail
   readonly #swaps = new Map<number, { resolve(): void; reject(error: unknown): void }>()
   readonly #exited: Promise<void>
   #isStopped = false
@@ -41,13 +40,10 @@ export class PacketThread {
   #fail!: (error: unknown) => void
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
-  static async start(
-    data: Omit<PacketThreadData, 'counters' | 'tally' | 'times' | 'flows' | 'mail'>,
-  ): Promise<PacketThread> {
+  static async start(data: Omit<PacketThreadData, 'counters' | 'tally' | 'times' | 'flows'>): Promise<PacketThread> {
     const counters = createCounters()
     const times = createTimes()
     const flows = createFlowRing()
-    const mail: Mail = new Int32Array(new SharedArrayBuffer(4))
     const tally = tallyFor(data.generation)
     // Node runs the source as it is in tests, the compiled file otherwise.
     const entry = new URL(
@@ -55,7 +51,7 @@ export class PacketThread {
       import.meta.url,
     )
     const worker = new Worker(entry, {
-      workerData: { ...data, counters, tally: tally.words, times, flows, mail } satisfies PacketThreadData,
+      workerData: { ...data, counters, tally: tally.words, times, flows } satisfies PacketThreadData,
     })
     const queue = data.queue.number
     const { wakeFd, socketFd } = await new Promise<Extract<FromPacketThread, { type: 'bound' }>>((resolve, reject) => {
@@ -69,20 +65,14 @@ export class PacketThread {
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, { wakeFd, socketFd }, queue, { counters, times, flows, tally, mail })
+    return new PacketThread(worker, { wakeFd, socketFd }, queue, { counters, times, flows, tally })
   }
 
   private constructor(
     worker: Worker,
     { wakeFd, socketFd }: { readonly wakeFd: number; readonly socketFd: number },
     queue: number,
-    {
-      counters,
-      times,
-      flows,
-      tally,
-      mail,
-    }: { counters: Counters; times: TimeWords; flows: FlowRing; tally: Tally; mail: Mail },
+    { counters, times, flows, tally }: { counters: Counters; times: TimeWords; flows: FlowRing; tally: Tally },
   ) {
     this.queue = queue
     this.socketFd = socketFd
@@ -92,7 +82,6 @@ export class PacketThread {
     this.flows = flows
     this.#worker = worker
     this.#wakeFd = wakeFd
-    this.#mail = mail
     this.failure = new Promise((_, reject) => {
       this.#fail = (error) => {
         this.#end = { error }
@@ -161,7 +150,6 @@ export class PacketThread {
 
   #send(message: ToPacketThread): void {
     this.#worker.postMessage(message)
-    Atomics.add(this.#mail, 0, 1)
     wakeQueue(this.#wakeFd)
   }
 }

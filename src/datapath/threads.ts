@@ -13,7 +13,7 @@ import { PacketThread } from './thread.ts'
 export type PacketCounters = ReturnType<typeof readCounters>
 
 /** What the packet threads start with: one for each queue, everything else is the same for all. */
-export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 'tally' | 'times' | 'flows' | 'mail'> & {
+export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 'tally' | 'times' | 'flows'> & {
   readonly queues: readonly QueueOptions[]
   /** The group of the packet log that tells what the kernel answers by itself; left out where nobody is to know. */
   readonly logGroup?: number
