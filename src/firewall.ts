@@ -179,9 +179,32 @@ export class Firewall {
     let firewall: Firewall | undefined
     let localAddresses: readonly LocalAddress[] | undefined
     let threads: PacketThreads | undefined
-    let watch: KernelWatch | undefined
     let ruleset: Ruleset | undefined
     let routed: readonly Address[] | undefined
+    let watchError: unknown
+    // It takes a while to begin; meanwhile the sources are read.
+    const watching = watchKernel(
+      { table: TABLE, followsPods: followsPods(options) },
+      {
+        // Until it is installed: the install looks for itself whether it was disturbed.
+        tableChanged: (change) => {
+          if (firewall) firewall.#noticeChange(change)
+        },
+        addressesChanged: (addresses) => {
+          localAddresses = addresses
+          if (firewall) firewall.#takeAddresses(addresses)
+        },
+        podsChanged: (pods) => {
+          routed = pods
+          if (firewall) firewall.#takeRouted(pods)
+        },
+        failed: (error) => {
+          watchError = error
+          if (firewall) firewall.#loseWatch(error)
+        },
+      },
+    )
+    watching.catch(() => {})
     try {
       let hasChanged = false
       const onDelta = (source: string, delta: Delta) => {
@@ -218,26 +241,7 @@ export class Firewall {
         ...(options.unknownPods && { hold: options.unknownPods }),
         evaluators: options.evaluators ?? [],
       })
-      watch = await watchKernel(
-        { table: TABLE, followsPods: followsPods(options) },
-        {
-          // Until it is installed: the install looks for itself whether it was disturbed.
-          tableChanged: (change) => {
-            if (firewall) firewall.#noticeChange(change)
-          },
-          addressesChanged: (addresses) => {
-            localAddresses = addresses
-            if (firewall) firewall.#takeAddresses(addresses)
-          },
-          podsChanged: (pods) => {
-            routed = pods
-            if (firewall) firewall.#takeRouted(pods)
-          },
-          failed: (error) => {
-            if (firewall) firewall.#loseWatch(error)
-          },
-        },
-      )
+      const watch = await watching
       ruleset = new Ruleset(
         {
           marks,
@@ -253,8 +257,8 @@ export class Firewall {
         },
         watch,
       )
-      pods.setOwn(watch.addresses.map(({ address }) => address))
-      pods.setRouted(watch.pods)
+      pods.setOwn((localAddresses ?? watch.addresses).map(({ address }) => address))
+      pods.setRouted(routed ?? watch.pods)
       const { view } = pods.settle(compiled, undefined)
       // Before anything is queued: what is not known to be a pod's would pass.
       await threads.swap(compiled.generation, FIRST_STAMP, view.places)
@@ -282,12 +286,13 @@ export class Firewall {
       // Changes that came while the rest was set up.
       if (localAddresses) firewall.#takeAddresses(localAddresses)
       if (routed) firewall.#takeRouted(routed)
+      if (watchError !== undefined) firewall.#loseWatch(watchError)
       if (hasChanged) firewall.refresh()
       return firewall
     } catch (error) {
       abort.abort()
       ruleset?.close()
-      await watch?.stop()
+      await (await watching.catch(() => undefined))?.stop()
       await threads?.stop()
       giveBack()
       throw error

@@ -62,7 +62,7 @@ writeFileSync(kubeconfig, JSON.stringify(server.kubeconfig()), { mode: 0o600 })
 let timer: NodeJS.Timeout | undefined
 let phase = { begunMs: monotonicMs(), changes: 0, measured: [] as ChangePhase['measured'][number][] }
 let version = FIRST_NEW_VERSION
-const sources = { state: stateChanges(pods), pods: podChanges(pods) }
+const kinds = { state: stateChanges, pods: podChanges }
 
 createInterface({ input: process.stdin }).on('line', (line) => {
   clearInterval(timer)
@@ -73,9 +73,11 @@ createInterface({ input: process.stdin }).on('line', (line) => {
   phase = { begunMs: monotonicMs(), changes: 0, measured: [] }
   if (kind !== 'state' && kind !== 'pods') return
   const current = phase
+  // From the beginning: who lists the pods is told of none that changed before.
+  const source = kinds[kind](pods)
   timer = setInterval(() => {
     const due = ((monotonicMs() - current.begunMs) / 1000) * Number(rate)
-    while (current.changes < due) tell(sources[kind].next().value)
+    while (current.changes < due) tell(source.next().value)
   }, TICK_MS)
 })
 process.once('SIGTERM', () => process.exit(0))

@@ -62,18 +62,18 @@ export class PacketThreads {
       log.release()
     }
     process.once('exit', onExit)
-    const starts = await Promise.allSettled(
-      queues.map(async (queue) => {
-        threads.push(await PacketThread.start({ ...data, queue }))
-      }),
-    )
+    const [starts] = await Promise.all([
+      Promise.allSettled(
+        queues.map(async (queue) => {
+          threads.push(await PacketThread.start({ ...data, queue }))
+        }),
+      ),
+      logGroup !== undefined && log.start({ ...data, queue: queues[0]! }, logGroup),
+    ])
     const failed = starts.find((start) => start.status === 'rejected')
     threads.sort((a, b) => a.queue - b.queue)
-    if (!failed) {
-      if (logGroup !== undefined) await log.start({ ...data, queue: queues[0]! }, logGroup)
-      return new PacketThreads(threads, log, onExit)
-    }
-    await stopAll(threads, onExit)
+    if (!failed) return new PacketThreads(threads, log, onExit)
+    await Promise.all([stopAll(threads, onExit), log.stop()])
     throw failed.reason
   }
 
