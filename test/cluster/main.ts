@@ -27,7 +27,7 @@ import { Unsupported } from './programs.ts'
  */
 
 const project = fileURLToPath(new URL('../..', import.meta.url))
-const short = ['daemon-set', 'policies', 'first-connections', 'api-server']
+const short = ['daemon-set', 'manifests', 'policies', 'first-connections', 'api-server']
 const full = [...short, 'definitions', 'rolling-update']
 const say = (text: string) => console.error(`test:cluster: ${text}`)
 
