@@ -1,3 +1,4 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -5,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { ask } from '../src/control/socket.ts'
 import type { FirewallStatus } from '../src/firewall-status.ts'
-import { createNetwork, type Network } from '../src/lab/network.ts'
+import { createNetwork } from '../src/lab/network.ts'
 import { readAccess } from '../src/sources/kubernetes/credentials.ts'
 import { monotonicMs } from './cluster/clock.ts'
 import type { SubjectEvent } from './cluster/elements.ts'
@@ -21,6 +22,8 @@ export interface ClusterOptions {
   /** Length of each time of changes. */
   readonly seconds: number
   readonly repetitions: number
+  /** The API server is a real one, of a cluster without nodes that is started for it. */
+  readonly isReal?: boolean
   readonly progress?: (line: string) => void
 }
 
@@ -73,37 +76,77 @@ interface Reading {
 
 /**
  * Starts `knp run` on a node of clusters of several sizes and measures it from outside: how soon it enforces, what it
- * takes, and how soon a pod's change is in force. Needs root. Prints nothing.
+ * takes, and how soon a pod's change is in force. Needs root, and Go where the API server is real. Prints nothing.
  */
 export async function runCluster(options: ClusterOptions): Promise<Report> {
   const rows: Row[] = []
   for (const size of options.sizes) {
-    const network = await createNetwork({ prefix: 'knpc', hosts: [] })
     const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
     try {
-      const readings: Reading[] = []
-      const kubeconfig = join(folder, 'kubeconfig')
-      options.progress?.(`${size} pods: the API server starts`)
-      const server = await startServer(network, size, kubeconfig)
-      for (let repetition = 1; repetition <= options.repetitions; repetition++) {
-        options.progress?.(`${size} pods: ${repetition} of ${options.repetitions}`)
-        readings.push(...(await measure({ network, folder, kubeconfig, server, seconds: options.seconds })))
-      }
-      await server.end()
-      for (const [metric, all] of Map.groupBy(readings, (reading) => reading.metric)) {
-        const values = all.map(({ value }) => value)
-        rows.push(summarize(scenarioOf(size), metric, all[0]!.unit, values))
-      }
+      await (options.isReal ? atRealServer : atOwnServer)(folder, options, async ({ spawn, kubeconfig, script }) => {
+        options.progress?.(`${size} pods: the API server gets them`)
+        const server = await startReadyIn(spawn, [process.execPath, scriptOf(script), `${size}`, kubeconfig])
+        const readings: Reading[] = []
+        for (let repetition = 1; repetition <= options.repetitions; repetition++) {
+          options.progress?.(`${size} pods: ${repetition} of ${options.repetitions}`)
+          readings.push(...(await measure({ spawn, folder, kubeconfig, server, seconds: options.seconds })))
+        }
+        await server.end()
+        for (const [metric, all] of Map.groupBy(readings, (reading) => reading.metric)) {
+          const values = all.map(({ value }) => value)
+          rows.push(summarize(scenarioOf(size, options.isReal), metric, all[0]!.unit, values))
+        }
+      })
     } finally {
-      await network.destroy()
       await rm(folder, { recursive: true, force: true })
     }
   }
   return { schema: 'knp.bench/v1', rows }
 }
 
+/** Starts a program on the network where the API server answers. */
+type Spawn = (argv: readonly string[], options: SpawnOptions) => ChildProcess
+
+interface Place {
+  readonly spawn: Spawn
+  readonly kubeconfig: string
+  /** What the API server has its pods from. */
+  readonly script: string
+}
+
+async function atOwnServer(folder: string, _: ClusterOptions, use: (place: Place) => Promise<void>): Promise<void> {
+  const network = await createNetwork({ prefix: 'knpc', hosts: [] })
+  try {
+    await use({
+      spawn: (argv, options) => network.spawn(network.router, argv, options),
+      kubeconfig: join(folder, 'kubeconfig'),
+      script: 'server',
+    })
+  } finally {
+    await network.destroy()
+  }
+}
+
+async function atRealServer(_: string, options: ClusterOptions, use: (place: Place) => Promise<void>): Promise<void> {
+  const { inLan, startCluster, stopCluster } = await import('../test/cluster/cluster.ts')
+  const say = (text: string) => options.progress?.(text)
+  const cluster = await startCluster({ nodes: 0, kubeProxy: 'iptables' }, say)
+  try {
+    await use({
+      spawn: (argv, options) => {
+        const [program = '', ...args] = inLan(argv)
+        return spawn(program, args, options)
+      },
+      kubeconfig: cluster.kubeconfig,
+      script: 'filled-server',
+    })
+  } finally {
+    await stopCluster()
+  }
+}
+
 interface Site {
-  readonly network: Network
+  readonly spawn: Spawn
   readonly folder: string
   readonly kubeconfig: string
   readonly server: Talker
@@ -113,7 +156,7 @@ interface Site {
 async function measure(site: Site): Promise<Reading[]> {
   const { seconds: jsonSeconds } = await discard(site, 'json')
   const { bytes, seconds: discardSeconds } = await discard(site)
-  const elements = await startReadyIn(site.network, [process.execPath, scriptOf('elements')])
+  const elements = await startReadyIn(site.spawn, [process.execPath, scriptOf('elements')])
   const { knp, socket, seconds: firstSeconds } = await startFirewall(site)
   try {
     const pid = knp.child.pid!
@@ -182,7 +225,7 @@ export function delaysOf({ measured }: ChangePhase, lines: readonly string[]) {
 
 /** @param encoding what knp asks for, or JSON alone */
 async function discard(
-  { network, kubeconfig }: Site,
+  { spawn, kubeconfig }: Site,
   encoding: 'as knp' | 'json' = 'as knp',
 ): Promise<{ readonly bytes: number; readonly seconds: number }> {
   const { server, tls, headers } = await readAccess({ kubeconfig })
@@ -191,9 +234,7 @@ async function discard(
   )
   const begunMs = monotonicMs()
   const reader = new Talker(
-    network.spawn(network.router, [process.execPath, scriptOf('discard'), encoding], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    }),
+    spawn([process.execPath, scriptOf('discard'), encoding], { stdio: ['pipe', 'pipe', 'inherit'] }),
   )
   reader.child.stdin!.end(JSON.stringify({ server, tls: pem, headers }))
   const bytes = Number(await reader.next())
@@ -201,13 +242,13 @@ async function discard(
 }
 
 /** `knp run`; it enforces. */
-async function startFirewall({ network, folder, kubeconfig }: Site) {
+async function startFirewall({ spawn, folder, kubeconfig }: Site) {
   const run = await mkdtemp(join(folder, 'run-'))
   const socket = join(run, 'socket')
   const argv = [process.execPath, program, 'run', '--json', '--source', 'kubernetes', '--kubeconfig', kubeconfig]
   const places = ['--control-socket', socket, '--state-dir', join(run, 'state')]
   const begunMs = monotonicMs()
-  const child = network.spawn(network.router, [...argv, '--node-name', LOCAL_NODE, ...places], {
+  const child = spawn([...argv, '--node-name', LOCAL_NODE, ...places], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const knp = new Talker(child)
@@ -215,18 +256,14 @@ async function startFirewall({ network, folder, kubeconfig }: Site) {
   return { knp, socket, seconds: (monotonicMs() - begunMs) / 1000 }
 }
 
-async function startServer(network: Network, pods: number, kubeconfig: string): Promise<Talker> {
-  return await startReadyIn(network, [process.execPath, scriptOf('server'), `${pods}`, kubeconfig])
-}
-
-async function startReadyIn(network: Network, argv: readonly string[]): Promise<Talker> {
-  const talker = new Talker(network.spawn(network.router, argv, { stdio: ['pipe', 'pipe', 'inherit'] }))
+async function startReadyIn(spawn: Spawn, argv: readonly string[]): Promise<Talker> {
+  const talker = new Talker(spawn(argv, { stdio: ['pipe', 'pipe', 'inherit'] }))
   while ((await talker.next()) !== 'ready');
   return talker
 }
 
-function scenarioOf(pods: number): string {
-  return `${pods} pods`
+function scenarioOf(pods: number, isReal = false): string {
+  return `${pods} pods${isReal ? ' of a real API server' : ''}`
 }
 
 function percentile(values: readonly number[], part: number): number {

@@ -18,6 +18,7 @@ const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--secon
   --queues N       how many queues, each with a thread (the C loop: a process) that answers (default 1); datapath only
   --only NAME[,NAME]  these scenarios and what is started with them, as in "knp warm,C loop"; datapath only
   --pods N[,N]     how many pods the clusters have (default 1000,10000,100000); cluster only
+  --real           the pods are those of a real API server, which is built with Go and started; cluster only (default 10000)
   --json           print {schema: "knp.bench/v1", rows}
 `
 
@@ -27,6 +28,7 @@ interface Options {
   readonly queues: number
   readonly only?: readonly string[]
   readonly sizes: readonly number[]
+  readonly isReal: boolean
   readonly progress: (line: string) => void
 }
 
@@ -58,7 +60,8 @@ async function main(): Promise<void> {
       repetitions: { type: 'string' },
       queues: { type: 'string', default: '1' },
       only: { type: 'string' },
-      pods: { type: 'string', default: '1000,10000,100000' },
+      pods: { type: 'string' },
+      real: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
@@ -75,7 +78,10 @@ async function main(): Promise<void> {
     repetitions: Math.ceil(positive('repetitions', values.repetitions ?? benchmark.repetitions)),
     queues: Math.ceil(positive('queues', values.queues)),
     ...(values.only !== undefined && { only: values.only.split(',') }),
-    sizes: values.pods.split(',').map((text) => Math.ceil(positive('pods', text))),
+    isReal: values.real,
+    sizes: (values.pods ?? (values.real ? '10000' : '1000,10000,100000'))
+      .split(',')
+      .map((text) => Math.ceil(positive('pods', text))),
     progress: (line) => process.stderr.write(`${line}\n`),
   })
   const table = () => `${machine()}\n\n${formatTable(report.rows, benchmark.judge)}`

@@ -125,7 +125,9 @@ export async function startCluster(spec: ClusterSpec, say: (text: string) => voi
     await startNode(programs, node, credentials, { archives, kubeProxy: spec.kubeProxy })
   }
   for (const node of state.members) await connect(cluster, node)
-  await cluster.kubectl(['wait', '--for=condition=Ready', 'node', '--all', '--timeout=120s'])
+  if (spec.nodes > 0) {
+    await cluster.kubectl(['wait', '--for=condition=Ready', 'node', '--all', '--timeout=120s'])
+  }
   await until('the default service account', () =>
     cluster.kubectl(['-n', 'default', 'get', 'serviceaccount', 'default']).then(() => true),
   )

@@ -1,0 +1,91 @@
+/**
+ * Fills a real API server with the world of the cluster bench and changes it: `node filled-server.ts PODS KUBECONFIG`. Speaks
+ * as server.ts does; the times of events are those at which their requests were sent, so what the API server itself takes is in
+ * the delays. Nothing is taken back.
+ */
+import { createInterface } from 'node:readline'
+import type { Workload } from '../../src/engine/objects.ts'
+import { readAccess } from '../../src/sources/kubernetes/credentials.ts'
+import { manifestOf } from '../datapath/manifests.ts'
+import { ApiWriter, addressOf } from './api-writer.ts'
+import { type PodChange, podChanges, stateChanges } from './changes.ts'
+import { monotonicMs } from './clock.ts'
+import type { PodState } from './pods.ts'
+import type { ChangePhase } from './server.ts'
+import { clusterWorld } from './world.ts'
+
+const TICK_MS = 5
+
+const [count, kubeconfig] = process.argv.slice(2) as [string, string]
+const { pods, others } = clusterWorld(Number(count))
+const writer = new ApiWriter(await readAccess({ kubeconfig }))
+const kinds = { state: stateChanges, pods: podChanges }
+/** Those that are beyond the world: they go when their phase ends. */
+const born = new Set<Workload>()
+const known = new Set(pods)
+const labelKeys = new Set(pods.flatMap(({ labels }) => [...labels.keys()]))
+const isOf = (kind: string) => (object: (typeof others)[number]) => object.type === kind
+for (const part of [others.filter(isOf('Namespace')), others.filter((object) => object.type !== 'Namespace')]) {
+  await writer.putAll(part.map((object) => manifestOf(object as Parameters<typeof manifestOf>[0])))
+}
+await writer.putPods(pods, (number) => stateOf(number))
+
+let timer: NodeJS.Timeout | undefined
+let phase = { begunMs: monotonicMs(), changes: 0, measured: [] as ChangePhase['measured'][number][] }
+let number = pods.length
+const underWay = new Set<Promise<void>>()
+
+createInterface({ input: process.stdin }).on('line', (line) => void answer(line))
+process.once('SIGTERM', () => process.exit(0))
+process.stdout.write('ready\n')
+
+async function answer(line: string): Promise<void> {
+  clearInterval(timer)
+  await Promise.all(underWay)
+  const { begunMs, changes, measured } = phase
+  const told: ChangePhase = { seconds: (monotonicMs() - begunMs) / 1000, changes, measured }
+  const [kind, rate] = line.split(' ')
+  if (kind === 'none') await clear()
+  process.stdout.write(`${JSON.stringify(told)}\n`)
+  phase = { begunMs: monotonicMs(), changes: 0, measured: [] }
+  if (kind !== 'state' && kind !== 'pods') return
+  const current = phase
+  const source = kinds[kind](pods)
+  timer = setInterval(() => {
+    const due = ((monotonicMs() - current.begunMs) / 1000) * Number(rate)
+    while (current.changes < due) {
+      current.changes++
+      const change = apply(source.next().value).catch((error: Error) => {
+        process.stderr.write(`${error.message}\n`)
+        process.exit(1)
+      })
+      underWay.add(change)
+      void change.then(() => underWay.delete(change))
+    }
+  }, TICK_MS)
+}
+
+async function apply({ type, pod, isReady, isMeasured }: PodChange): Promise<void> {
+  if (type === 'ADDED') {
+    born.add(pod)
+    await writer.createPod(pod, stateOf(++number))
+  } else if (type === 'DELETED') born.delete(pod)
+  if (isMeasured) phase.measured.push({ address: addressOf(pod), isSubject: type === 'ADDED', atMs: monotonicMs() })
+  if (type === 'DELETED') await writer.deletePod(pod)
+  else if (isMeasured || !hasNewLabels(pod)) await writer.reportPod(pod, stateOf(number, isReady))
+  else await writer.labelPod(pod, labelKeys)
+}
+
+/** Changes of labels make another pod of it, changes of its state do not. */
+function hasNewLabels(pod: Workload): boolean {
+  return !known.has(pod)
+}
+
+async function clear(): Promise<void> {
+  for (const pod of born) await writer.deletePod(pod)
+  born.clear()
+}
+
+function stateOf(number: number, isReady = true): PodState {
+  return { number, changedAt: Math.floor(Date.now() / 1000), isReady, resourceVersion: '' }
+}
