@@ -115,7 +115,8 @@ t.test("the firewall by nft's own queue statement", async (t) => {
   })
 
   t.test('kill -9 under open, and a restart', async (t) => {
-    const args = ['--on-failure', 'open']
+    // What the kernel remembers as denied it would refuse for some seconds more.
+    const args = ['--on-failure', 'open', '--remember-denied', '0s']
     product = await Product.start(network, folder, { args })
     await reaches(t, ['passes', 'timeout'], 'by policy')
     t.match(await product.stop('SIGKILL'), { signal: 'SIGKILL' })
