@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { sweepConnections } from '../../../src/datapath/sweep.ts'
 import { type Address, formatAddress, type Packet, parseAddress } from '../../../src/engine/index.ts'
@@ -132,9 +132,13 @@ t.test('a listing that is given up, or refused, spoils nothing', async (t) => {
   t.throws(() => closed.startDump(message), { code: 'EBADF' })
 })
 
-t.test('100,000 connections', async (t) => {
+/** Where the kernel's table is small, as many as it takes. */
+const count = Math.min(
+  100_000,
+  Math.floor(Number(readFileSync('/proc/sys/net/netfilter/nf_conntrack_max', 'utf8')) / 2),
+)
+t.test(`${count} connections`, async (t) => {
   flushTable()
-  const count = 100_000
   const each = (start: number, act: string, many = count) =>
     t.comment(`${act}: ${(((performance.now() - start) * 1000) / many).toFixed(2)} µs each`)
   let start = performance.now()
@@ -153,7 +157,7 @@ t.test('100,000 connections', async (t) => {
   await listInParts(netlink, connectionsMarked(stamp, 'both'), { begin() {}, read })
   each(start, 'listed')
   t.equal(listed, count)
-  t.ok(parts > 100, `in ${parts} parts`)
+  t.ok(parts > count / 1000, `in ${parts} parts`)
 
   let turns = 0
   let longestMs = 0
