@@ -60,6 +60,13 @@ async function scrape(each: Reading = reading) {
   return parsePrometheus(await exporter.text())
 }
 
+t.test('of what the kernel answers untold nobody knows who decided', async (t) => {
+  const untold = { ...figures, log: { isRead: false, noted: 0, lost: 0 } }
+  const metrics = await scrape({ ...reading, figures: untold })
+  t.same(valuesOf(metrics.get('knp_remembered_packets_total')), { allow: 5, deny: 6 })
+  t.same(valuesOf(metrics.get('knp_remembered_unknown_packets_total')), { '': 11 })
+})
+
 t.test('every metric has a name by the conventions, a help, and its labels', async (t) => {
   const metrics = await scrape()
   const seen = new Set<string>()

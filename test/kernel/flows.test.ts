@@ -222,6 +222,26 @@ t.test('what the kernel answers by what it remembers is told as exactly', { skip
 })
 
 /** `knp flows -f`, line by line. */
+t.test('without its log the kernel tells only how many', { skip }, async (t) => {
+  const lab = await site(t)
+  const product = await run(lab, '--no-remember-log', '--remember-allowed', '1h', '--remember-denied', '1h')
+  for (let n = 0; n < 3; n++) {
+    await reaches(lab, web, kinds[0]!, 80)
+    await reaches(lab, web, kinds[0]!, 81)
+  }
+  const ends = `TCP shop/web ${web[0]} shop/db ${db[0]}`
+  t.same(countsOf(await flowsOf(product)), {
+    [`allow ${ends} 80 NetworkPolicy db-only 0 packet`]: 1,
+    [`deny ${ends} 81 NetworkPolicy db-only packet`]: 1,
+  })
+  const { remember, counters } = await product.status()
+  t.match(remember, { isLogged: false })
+  t.match(counters, { allowed: 1, denied: 1, rememberedAllowed: 2, rememberedDenied: 2 })
+  const { stdout } = await lab.network.exec(lab.network.router, ['nft', 'list', 'table', 'inet', 'knp'])
+  t.notMatch(stdout, /\blog\b/)
+  await product.stop()
+})
+
 async function follow(t: Test, { network, folder }: Site, ...args: readonly string[]) {
   const argv = knp([
     'flows',
