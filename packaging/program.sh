@@ -6,13 +6,14 @@
 set -eu
 fail() { echo "program: $1" >&2; exit "${2:-1}"; }
 [ $# -eq 3 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+here=$(cd "$(dirname "$0")/.." && pwd)
+[ -e "$here/dist/commands/run.js" ] || fail 'dist is missing; make it: npm run build' 5
+[ -e "$here/prebuilds/linux-$2/knp.node" ] || fail "prebuilds/linux-$2/knp.node is missing; make it: npm run build:prebuilds" 5
 mkdir -p "$1"
 to=$(cd "$1" && pwd)
 [ -z "$(ls -A "$to")" ] || fail "$1: is not empty" 2
-cd "$(dirname "$0")/.."
+cd "$here"
 PATH=$PWD/node_modules/.bin:$PATH
-[ -e dist/commands/run.js ] || fail 'dist is missing; make it: npm run build' 5
-[ -e "prebuilds/linux-$2/knp.node" ] || fail "prebuilds/linux-$2/knp.node is missing; make it: npm run build:prebuilds" 5
 
 mkdir "$to/bin" "$to/prebuilds"
 cp package.json LICENSE "$to/"

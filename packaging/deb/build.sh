@@ -18,11 +18,8 @@ umask 022
 version=${KNP_DEB_VERSION:-$(node -p 'require("./package.json").version')}
 out=$(mkdir -p "${KNP_DEB_OUT:-build}" && cd "${KNP_DEB_OUT:-build}" && pwd)
 [ $# -gt 0 ] || set -- amd64 arm64
-command -v dpkg-shlibdeps >/dev/null || {
-  [ "$(id -u)" = 0 ] || fail 'dpkg-dev is missing; install it first: apt-get install dpkg-dev' 5
-  apt-get -qq update >/dev/null
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends dpkg-dev >/dev/null
-}
+. packaging/need.sh
+need deb dpkg-shlibdeps:dpkg-dev
 tsc -p tsconfig.build.json
 sh scripts/prebuilds.sh
 node scripts/generate.ts

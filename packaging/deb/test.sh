@@ -13,30 +13,9 @@ PATH=$PWD/node_modules/.bin:$PATH:/usr/sbin:/sbin
 fail() { echo "test-deb: $1" >&2; exit "${2:-1}"; }
 [ "$(id -u)" = 0 ] || fail 'needs root, to make and to boot a root of its own' 5
 
-missing=()
-for need in mmdebstrap:mmdebstrap lintian:lintian systemd-analyze:systemd dpkg-deb:dpkg mandoc:mandoc; do
-  command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-  echo "test-deb: installing ${missing[*]}" >&2
-  apt-get -qq update >/dev/null
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null
-fi
-
-passed=0 failed=0
-# check NAME COMMAND...: what the command prints is shown where it fails
-check() {
-  local name=$1 output
-  shift
-  if output=$("$@" 2>&1); then
-    passed=$((passed + 1))
-    echo "ok - $name"
-  else
-    failed=$((failed + 1))
-    echo "not ok - $name"
-    sed 's/^/    /' <<<"$output"
-  fi
-}
+. packaging/need.sh
+need test-deb mmdebstrap:mmdebstrap lintian:lintian systemd-analyze:systemd dpkg-deb:dpkg mandoc:mandoc
+. packaging/checks.sh
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/knp-deb-test.XXXXXX")
 finish() {
@@ -134,5 +113,4 @@ if [ "${1:-}" != --without-boot ]; then
     failed=$((failed + 1))
   }
 fi
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+report

@@ -11,20 +11,7 @@ cd "$(dirname "$0")/../.."
 PATH=$PWD/node_modules/.bin:$PATH
 here=$PWD
 
-passed=0 failed=0
-# check NAME COMMAND...: what the command prints is shown where it fails
-check() {
-  local name=$1 output
-  shift
-  if output=$("$@" 2>&1); then
-    passed=$((passed + 1))
-    echo "ok - $name"
-  else
-    failed=$((failed + 1))
-    echo "not ok - $name"
-    sed 's/^/    /' <<<"$output"
-  fi
-}
+. packaging/checks.sh
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/knp-npm-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -52,10 +39,7 @@ for compiler in cc gcc g++ make python3 node-gyp; do
   check "$compiler is not to be found" bash -c '! PATH=$0 command -v "$1"' "$bare" "$compiler"
 done
 check 'npm install --ignore-scripts' bare npm install --silent --no-audit --no-fund --ignore-scripts --omit=dev "$tarball"
-[ -e "$work/project/node_modules/.bin/knp" ] || {
-  echo "$passed passed, $failed failed"
-  exit 1
-}
+[ -e "$work/project/node_modules/.bin/knp" ] || report || exit 1
 knp=node_modules/.bin/knp
 cp -R demo/shop "$work/project/shop"
 check 'knp --version' bare "$knp" --version
@@ -122,5 +106,4 @@ else
   echo '# arm64: qemu-aarch64 is missing (apt-get install qemu-user); not tried'
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+report
