@@ -74,4 +74,4 @@ mkdir -p "$(dirname "$archive")"
 # Aside and moved: an interrupted build leaves nothing that looks complete.
 pack "$archive.part" "$layout" oci-layout index.json manifest.json blobs
 mv "$archive.part" "$archive"
-echo "$archive ($(($(stat -c %s "$archive") / 1000000)) MB, unpacked $(($(stat -c %s "$work/layer.tar") / 1000000)) MB): ${name#docker.io/library/}"
+echo "${archive#"$PWD"/} ($(($(stat -c %s "$archive") / 1000000)) MB, unpacked $(($(stat -c %s "$work/layer.tar") / 1000000)) MB): ${name#docker.io/library/}"

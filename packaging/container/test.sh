@@ -145,7 +145,7 @@ enforces() { until_true grep -q '^enforcing: ' "$work/log" || { cat "$work/log";
 # Not by `check`, whose subshell cannot wait for it.
 stop() {
   stopped=0
-  runc kill "$prefix" TERM
+  runc kill "$prefix" TERM || true
   wait "$container" || stopped=$?
 }
 has_rules() { on router nft list table inet knp >/dev/null 2>&1; }

@@ -5,7 +5,6 @@ import { fileURLToPath } from 'node:url'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import type { Cluster } from './cluster.ts'
 import { run } from './command.ts'
-import { archiveImage } from './image.ts'
 import { until } from './process.ts'
 
 const project = fileURLToPath(new URL('../..', import.meta.url))
@@ -13,16 +12,13 @@ const manifests = join(project, 'packaging/kubernetes/knp.yaml')
 
 /** Makes an image of the working tree, as users do, and puts it into every node. Answers its name. */
 export async function loadKnpImage(cluster: Cluster): Promise<string> {
-  await run(['npm', 'run', '-s', 'build'], { cwd: project })
   const name = /image: (\S+)/.exec(await readFile(manifests, 'utf8'))?.[1]
   if (name === undefined) throw new Error(`${manifests}: names no image`)
   const folder = await mkdtemp(join(tmpdir(), 'knp-image-'))
   try {
-    const root = join(folder, 'root')
-    await run([join(project, 'packaging/container/rootfs.sh'), root])
-    // The registry that a name without one belongs to.
-    await archiveImage([`docker.io/library/${name}`], root, join(folder, 'knp.tar'))
-    await cluster.load(join(folder, 'knp.tar'))
+    const archive = join(folder, 'knp.oci.tar')
+    await run([join(project, 'packaging/container/build.sh'), archive])
+    await cluster.load(archive)
   } finally {
     await rm(folder, { recursive: true, force: true })
   }

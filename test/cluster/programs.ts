@@ -44,6 +44,7 @@ const definitions = [
 /** Programs that come from the system, and the packages of Debian that have them. */
 const system = [
   ['runc', 'runc'],
+  ['umoci', 'umoci'],
   ['iptables', 'iptables'],
   ['nft', 'nftables'],
   ['conntrack', 'conntrack'],
