@@ -3,23 +3,19 @@
  * as server.ts does; the times of events are those at which their requests were sent, so what the API server itself takes is in
  * the delays. Nothing is taken back.
  */
-import { createInterface } from 'node:readline'
 import type { Workload } from '../../src/engine/objects.ts'
 import { readAccess } from '../../src/sources/kubernetes/credentials.ts'
 import { manifestOf } from '../datapath/manifests.ts'
 import { ApiWriter, addressOf } from './api-writer.ts'
-import { type PodChange, podChanges, stateChanges } from './changes.ts'
+import { followPhases, type MeasuredEvent } from './change-phases.ts'
+import type { PodChange } from './changes.ts'
 import { monotonicMs } from './clock.ts'
 import type { PodState } from './pods.ts'
-import type { ChangePhase } from './server.ts'
 import { clusterWorld } from './world.ts'
-
-const TICK_MS = 5
 
 const [count, kubeconfig] = process.argv.slice(2) as [string, string]
 const { pods, others } = clusterWorld(Number(count))
 const writer = new ApiWriter(await readAccess({ kubeconfig }))
-const kinds = { state: stateChanges, pods: podChanges }
 /** Those that are beyond the world: they go when their phase ends. */
 const born = new Set<Workload>()
 const known = new Set(pods)
@@ -30,47 +26,31 @@ for (const part of [others.filter(isOf('Namespace')), others.filter((object) => 
 }
 await writer.putPods(pods, (number) => stateOf(number))
 
-let timer: NodeJS.Timeout | undefined
-let phase = { begunMs: monotonicMs(), changes: 0, measured: [] as ChangePhase['measured'][number][] }
 let number = pods.length
 const underWay = new Set<Promise<void>>()
-
-createInterface({ input: process.stdin }).on('line', (line) => void answer(line))
+followPhases(pods, tell, async () => {
+  await Promise.all(underWay)
+  for (const pod of born) await writer.deletePod(pod)
+  born.clear()
+})
 process.once('SIGTERM', () => process.exit(0))
 process.stdout.write('ready\n')
 
-async function answer(line: string): Promise<void> {
-  clearInterval(timer)
-  await Promise.all(underWay)
-  const { begunMs, changes, measured } = phase
-  const told: ChangePhase = { seconds: (monotonicMs() - begunMs) / 1000, changes, measured }
-  const [kind, rate] = line.split(' ')
-  if (kind === 'none') await clear()
-  process.stdout.write(`${JSON.stringify(told)}\n`)
-  phase = { begunMs: monotonicMs(), changes: 0, measured: [] }
-  if (kind !== 'state' && kind !== 'pods') return
-  const current = phase
-  const source = kinds[kind](pods)
-  timer = setInterval(() => {
-    const due = ((monotonicMs() - current.begunMs) / 1000) * Number(rate)
-    while (current.changes < due) {
-      current.changes++
-      const change = apply(source.next().value).catch((error: Error) => {
-        process.stderr.write(`${error.message}\n`)
-        process.exit(1)
-      })
-      underWay.add(change)
-      void change.then(() => underWay.delete(change))
-    }
-  }, TICK_MS)
+function tell(change: PodChange, note: (event: MeasuredEvent) => void): void {
+  const applied = apply(change, note).catch((error: Error) => {
+    process.stderr.write(`${error.message}\n`)
+    process.exit(1)
+  })
+  underWay.add(applied)
+  void applied.then(() => underWay.delete(applied))
 }
 
-async function apply({ type, pod, isReady, isMeasured }: PodChange): Promise<void> {
+async function apply({ type, pod, isReady, isMeasured }: PodChange, note: (event: MeasuredEvent) => void) {
   if (type === 'ADDED') {
     born.add(pod)
     await writer.createPod(pod, stateOf(++number))
   } else if (type === 'DELETED') born.delete(pod)
-  if (isMeasured) phase.measured.push({ address: addressOf(pod), isSubject: type === 'ADDED', atMs: monotonicMs() })
+  if (isMeasured) note({ address: addressOf(pod), isSubject: type === 'ADDED', atMs: monotonicMs() })
   if (type === 'DELETED') await writer.deletePod(pod)
   else if (isMeasured || !hasNewLabels(pod)) await writer.reportPod(pod, stateOf(number, isReady))
   else await writer.labelPod(pod, labelKeys)
@@ -79,11 +59,6 @@ async function apply({ type, pod, isReady, isMeasured }: PodChange): Promise<voi
 /** Changes of labels make another pod of it, changes of its state do not. */
 function hasNewLabels(pod: Workload): boolean {
   return !known.has(pod)
-}
-
-async function clear(): Promise<void> {
-  for (const pod of born) await writer.deletePod(pod)
-  born.clear()
 }
 
 function stateOf(number: number, isReady = true): PodState {
