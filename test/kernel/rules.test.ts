@@ -1,6 +1,7 @@
 import t from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork } from '../../src/lab/network.ts'
+import { slow } from '../slow.ts'
 import { ping } from '../tools/raw.ts'
 import { forgetful, namespace, networkPolicy, Product, pod, policies, skip } from './product.ts'
 
@@ -180,7 +181,7 @@ const cases: readonly Case[] = [
 
 const ports = [80, 81, 5432, 5433, 7999, 8000, 8010, 8011]
 /** Shorter than the time until a SYN is sent again. */
-const DENIED_AFTER_MS = 500
+const DENIED_AFTER_MS = 500 * slow
 
 t.test('what rules say happens to real connections', { skip }, async (t) => {
   const network = await createNetwork({
