@@ -1,4 +1,5 @@
 import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { isIPv4 } from 'node:net'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -6,7 +7,7 @@ import type { Test } from 'tap'
 import { DEFAULT_CONNECTION_MASK, DEFAULT_PACKET_MASK, layoutMarks, nextStamp } from '../../src/datapath/marks.ts'
 import type { Network } from '../../src/lab/network.ts'
 import type { RulesetCounters } from '../../src/ruleset/ruleset.ts'
-import type { Remember } from '../../src/ruleset/text.ts'
+import type { OnFailure, Remember } from '../../src/ruleset/text.ts'
 import type { HeldPacket, ListenerCommand } from './children/slow-listener.ts'
 import { addressBytes } from './packets.ts'
 
@@ -23,11 +24,18 @@ export class SlowListener {
   #stamp = 1
 
   /** @param subjects the addresses whose traffic is queued */
-  static async start(network: Network, subjects: readonly string[], remember: Remember): Promise<SlowListener> {
+  static async start(
+    network: Network,
+    subjects: readonly string[],
+    remember: Remember,
+    onFailure: OnFailure = 'closed',
+  ): Promise<SlowListener> {
     const script = fileURLToPath(new URL('./children/slow-listener.ts', import.meta.url))
-    const child = network.spawn('router', [process.execPath, '--no-warnings', script, JSON.stringify(remember)], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
+    const child = network.spawn(
+      'router',
+      [process.execPath, '--no-warnings', script, JSON.stringify(remember), onFailure],
+      { stdio: ['pipe', 'pipe', 'inherit'] },
+    )
     const listener = new SlowListener(child, subjects)
     await listener.#do({ op: 'install', subjects, stamp: 1 })
     return listener
@@ -78,6 +86,13 @@ export class SlowListener {
 
   async counters(): Promise<RulesetCounters> {
     return (await this.#do({ op: 'counters' })) as RulesetCounters
+  }
+
+  /** As `kill -9` does to a firewall: the ruleset stays, and nobody answers. */
+  async kill(): Promise<void> {
+    const ended = once(this.#child, 'exit')
+    this.#child.kill('SIGKILL')
+    await ended
   }
 
   /** The connection mark of a connection, by the client's port. */

@@ -5,6 +5,7 @@ import { parseAddress } from '../../../src/engine/index.ts'
 import { FIELD_FAMILY, FIELD_MARK, openQueue, PACKET_FIELDS } from '../../../src/native/queue.ts'
 import { defaultFailsafe } from '../../../src/ruleset/failsafe.ts'
 import { Ruleset, type Wanted } from '../../../src/ruleset/ruleset.ts'
+import type { OnFailure } from '../../../src/ruleset/text.ts'
 
 /** What it is told, a JSON object a line; each is answered with a line. */
 export type ListenerCommand =
@@ -39,7 +40,7 @@ const marks = layoutMarks(DEFAULT_PACKET_MASK, DEFAULT_CONNECTION_MASK)!
 const queue = openQueue({ number: 100, copyBytes: 128, capacity: 64, maxLength: 1024, receiveBufferBytes: 1 << 20 })
 const ruleset = new Ruleset({
   marks,
-  onFailure: 'closed',
+  onFailure: process.argv[3] as OnFailure,
   denyWith: 'drop',
   failsafe: defaultFailsafe,
   remember: JSON.parse(process.argv[2]!),
