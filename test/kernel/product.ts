@@ -71,6 +71,8 @@ export interface ProductOptions {
   /** What it says, and how; lines without decisions where it is left out. */
   readonly log?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** A file that it finds as /etc/hosts, and nobody else; changed in its place, it is read anew. */
+  readonly hostsFile?: string
 }
 
 /** How a process ended. */
@@ -107,7 +109,7 @@ export class Product {
   static launch(
     network: Network,
     folder: Policies,
-    { args = [], log = plainLog, env = {} }: ProductOptions = {},
+    { args = [], log = plainLog, env = {}, hostsFile }: ProductOptions = {},
   ): Product {
     const socket = join(folder.path, '.control.sock')
     const argv = knp(
@@ -124,7 +126,9 @@ export class Product {
       ],
       env,
     )
-    return new Product(network, socket, network.spawn(network.router, argv, { stdio: ['ignore', 'pipe', 'pipe'] }))
+    // What `ip netns exec` starts has mounts of its own.
+    const mounted = hostsFile ? ['sh', '-c', 'mount --bind "$0" /etc/hosts && exec "$@"', hostsFile, ...argv] : argv
+    return new Product(network, socket, network.spawn(network.router, mounted, { stdio: ['ignore', 'pipe', 'pipe'] }))
   }
 
   private constructor(network: Network, socket: string, child: ChildProcess) {

@@ -73,7 +73,8 @@ export class ApiServer {
   /** How answers are cut into chunks; whole where absent. */
   cut: ((text: Buffer) => Buffer[]) | undefined
   #server: Server
-  #port = 0
+  readonly #host: string
+  #port: number
   #version = 100
   readonly #collections = new Map<string, Collection>()
   readonly #sockets = new Set<Socket>()
@@ -82,7 +83,9 @@ export class ApiServer {
   /** What lists were of, by kind and version. */
   readonly #listed = new Map<string, readonly ApiObject[]>()
 
-  private constructor() {
+  private constructor(host: string, port: number) {
+    this.#host = host
+    this.#port = port
     this.#server = this.#makeServer()
     this.#define('/api/v1/pods', 'Pod', 'v1', 'pods')
     this.#define('/api/v1/namespaces', 'Namespace', 'v1', 'namespaces')
@@ -95,8 +98,9 @@ export class ApiServer {
     )
   }
 
-  static async start(): Promise<ApiServer> {
-    const server = new ApiServer()
+  /** @param port one that is free where it is 0 */
+  static async start(host = '127.0.0.1', port = 0): Promise<ApiServer> {
+    const server = new ApiServer(host, port)
     await server.up()
     return server
   }
@@ -124,7 +128,7 @@ export class ApiServer {
 
   /** Listens, on the port that it had before. */
   async up(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve))
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, this.#host, resolve))
     this.#port = (this.#server.address() as AddressInfo).port
   }
 
@@ -136,8 +140,11 @@ export class ApiServer {
     this.#server = this.#makeServer()
   }
 
-  dropConnections(): void {
+  /** Answers how many there were. */
+  dropConnections(): number {
+    const { size } = this.#sockets
     for (const socket of this.#sockets) socket.destroy()
+    return size
   }
 
   /** Serves a kind of policies from now on, in these versions of its API, the preferred one first. */
