@@ -54,7 +54,8 @@ export function formatFailsafe({ protocol, port, peers }: FailsafeRule): string 
 
 /**
  * The rules of the input or output hook. Each failsafe also passes its replies, which go the other way: a connection that
- * this machine opens from such a port is none of them.
+ * this machine opens from such a port is none of them. Where this machine sends something is told by the address that it
+ * sends it to, and by the one that DNAT makes of that.
  */
 export function failsafeRules(
   hook: 'input' | 'output',
@@ -68,6 +69,8 @@ export function failsafeRules(
     ...answered.flatMap((rule) =>
       rulesOf(rule, peerField, `ct direction reply ${rule.protocol} sport ${rule.port} accept`),
     ),
+    // At both hooks what was sent to a service has its server's address; only its connection tells the service's.
+    ...outbound.flatMap((rule) => rulesOf(rule, 'ct original daddr', sentTo(rule, hook))),
     // Older than connection tracking, and the server is the first to speak: the kernel takes it for the one who began. What
     // is no bare SYN opens no connection.
     ...(hook === 'output' ? inbound.filter(({ protocol }) => protocol === 'tcp') : []).flatMap((rule) => [
@@ -77,7 +80,16 @@ export function failsafeRules(
   ]
 }
 
-function rulesOf({ peers }: FailsafeRule, field: 'saddr' | 'daddr', match: string): string[] {
+function sentTo({ protocol, port }: FailsafeRule, hook: 'input' | 'output'): string {
+  const direction = hook === 'input' ? 'reply' : 'original'
+  return `ct direction ${direction} meta l4proto ${protocol} ct original proto-dst ${port} accept`
+}
+
+function rulesOf({ peers }: FailsafeRule, field: 'saddr' | 'daddr' | 'ct original daddr', match: string): string[] {
   if (peers.length === 0) return [match]
-  return peers.map((block) => `${isIPv4(block.address) ? 'ip' : 'ip6'} ${field} ${formatBlock(block)} ${match}`)
+  return peers.map((block) => {
+    const ip = isIPv4(block.address) ? 'ip' : 'ip6'
+    const end = field === 'ct original daddr' ? `ct original ${ip} daddr` : `${ip} ${field}`
+    return `${end} ${formatBlock(block)} ${match}`
+  })
 }

@@ -15,9 +15,14 @@ import { until } from '../until.ts'
 import type { ApiServerCommand } from './children/api-server.ts'
 import { hostEndpoint, type Policies, Product, policies, skip } from './product.ts'
 
+const edge = ['10.77.0.1', 'fd77::1'] as const
 const api = ['10.77.1.2', 'fd77:1::2'] as const
 /** Where the API server moves to. */
 const moved = ['10.77.2.2', 'fd77:2::2'] as const
+/** The Service `kubernetes`, and another one. */
+const service = ['10.96.0.1', 'fd96::1'] as const
+const otherService = ['10.96.0.2', 'fd96::2'] as const
+const SERVICE_PORT = 443
 
 const PORT = 6443
 /** Its name in the kubeconfig. */
@@ -96,8 +101,11 @@ interface Site {
   name(addresses: readonly string[]): Promise<void>
 }
 
-/** The router is a node of a cluster, and all that it sends is denied. */
-async function site(t: Test): Promise<Site> {
+/**
+ * The router is a node of a cluster, and all that it sends is denied.
+ * @param port the API server's in the kubeconfig
+ */
+async function site(t: Test, port = PORT): Promise<Site> {
   const network = await createNetwork({
     prefix: 'knpk',
     hosts: [
@@ -118,7 +126,7 @@ async function site(t: Test): Promise<Site> {
     Agent.start(network, 'api'),
     Agent.start(network, 'moved'),
   ])
-  const directory = t.testdir({ kubeconfig: JSON.stringify(kubeconfig(`https://${NAME}:${PORT}`)) })
+  const directory = t.testdir({ kubeconfig: JSON.stringify(kubeconfig(`https://${NAME}:${port}`)) })
   const hostsFile = join(directory, 'hosts')
   const name = (addresses: readonly string[]) =>
     writeFile(hostsFile, addresses.map((address) => `${address} ${NAME}\n`).join(''))
@@ -134,7 +142,7 @@ async function site(t: Test): Promise<Site> {
 /** What has a route of its own is taken for a pod of this node, which the node may always reach. */
 async function routeNetwork(network: Network, dev: string, address: string): Promise<void> {
   const net = address.replace(/2$/, isIPv4(address) ? '0' : '')
-  const [whole, bits, source] = isIPv4(address) ? [24, 32, '10.77.0.1'] : [64, 128, 'fd77::1']
+  const [whole, bits, source] = isIPv4(address) ? [24, 32, edge[0]] : [64, 128, edge[1]]
   await inRouter(network, `ip route add ${net}/${whole} dev ${dev} src ${source}`)
   await inRouter(network, `ip route del ${address}/${bits} dev ${dev}`)
 }
@@ -215,6 +223,7 @@ const onlyTheServer = { ...nothing, 'the API server': 'reached' }
 const rulesFor = (addresses: readonly [string, string], port = PORT) =>
   `tcp/${port}@${addresses[0]}/32,${addresses[1]}/128`
 
+t.setTimeout(120_000)
 // Each in a network of its own.
 t.jobs = 2
 
@@ -274,4 +283,31 @@ t.test('an API server that moves is followed by its name', { skip }, async (t) =
   t.equal(await connects(lab.router, moved, PORT + 1), 'timeout')
   await product.change(() => next.put(allowEgress(PORT + 1)))
   t.equal(await connects(lab.router, moved, PORT + 1), 'reached', 'the firewall reads what is new from where it is now')
+})
+
+t.test('an API server behind its Service is reached by that', { skip }, async (t) => {
+  const lab = await site(t, SERVICE_PORT)
+  await inRouter(lab.network, `ip route add 10.96.0.0/16 dev api src ${edge[0]}`)
+  await inRouter(lab.network, `ip route add fd96::/16 dev api src ${edge[1]}`)
+  // As kube-proxy has it: what a node sends to the Service goes to the server itself.
+  const forwarded = [service, otherService].flatMap(([v4, v6]) => [
+    `ip daddr ${v4} tcp dport ${SERVICE_PORT} dnat ip to ${api[0]}:${PORT}`,
+    `ip6 daddr ${v6} tcp dport ${SERVICE_PORT} dnat ip6 to [${api[1]}]:${PORT}`,
+  ])
+  const chain = ['chain output { type nat hook output priority -100;', ...forwarded, '}']
+  const input = ['table inet service {', ...chain, '}', ''].join('\n')
+  const { code, stderr } = await lab.network.exec('router', ['nft', '-f', '-'], { input })
+  t.equal(code, 0, stderr)
+  await lab.name(service)
+  for (const addresses of [service, otherService]) {
+    t.equal(await connects(lab.router, addresses, SERVICE_PORT), 'reached', 'without the firewall')
+  }
+  const product = await lab.run()
+  t.same((await product.status()).failsafe.outbound.at(-1), rulesFor(service, SERVICE_PORT))
+  t.equal(await connects(lab.router, service, SERVICE_PORT), 'reached')
+  t.equal(await connects(lab.router, otherService, SERVICE_PORT), 'timeout', 'by another one it is denied')
+  t.equal(await connects(lab.router, api), 'timeout', 'and by its own address, which nobody has named')
+  t.ok((await lab.server.dropConnections()) > 0)
+  await product.change(() => lab.server.put(allowEgress(PORT)))
+  t.equal(await connects(lab.router, api), 'reached', 'the firewall knows what changes there')
 })

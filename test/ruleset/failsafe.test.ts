@@ -25,10 +25,10 @@ t.test('what passes, and its replies at the other hook', async (t) => {
       ['ct direction reply tcp sport 22 accept'],
     ],
     [
-      'outbound: asked by this machine, answered from that port',
+      'outbound: asked by this machine, answered from that port; by its connection too, as DNAT may have changed both',
       { outbound: [{ protocol: 'udp', port: 53, peers: [] }] },
-      ['ct direction reply udp sport 53 accept'],
-      ['udp dport 53 accept'],
+      ['ct direction reply udp sport 53 accept', 'ct direction reply meta l4proto udp ct original proto-dst 53 accept'],
+      ['udp dport 53 accept', 'ct direction original meta l4proto udp ct original proto-dst 53 accept'],
     ],
     [
       'sctp too',
@@ -48,8 +48,15 @@ t.test('what passes, and its replies at the other hook', async (t) => {
       [
         'ip saddr 192.0.2.1/32 ct direction reply udp sport 123 accept',
         'ip6 saddr 2001:db8::/32 ct direction reply udp sport 123 accept',
+        'ct original ip daddr 192.0.2.1/32 ct direction reply meta l4proto udp ct original proto-dst 123 accept',
+        'ct original ip6 daddr 2001:db8::/32 ct direction reply meta l4proto udp ct original proto-dst 123 accept',
       ],
-      ['ip daddr 192.0.2.1/32 udp dport 123 accept', 'ip6 daddr 2001:db8::/32 udp dport 123 accept'],
+      [
+        'ip daddr 192.0.2.1/32 udp dport 123 accept',
+        'ip6 daddr 2001:db8::/32 udp dport 123 accept',
+        'ct original ip daddr 192.0.2.1/32 ct direction original meta l4proto udp ct original proto-dst 123 accept',
+        'ct original ip6 daddr 2001:db8::/32 ct direction original meta l4proto udp ct original proto-dst 123 accept',
+      ],
     ],
     [
       'whole families',
