@@ -360,7 +360,7 @@ export class Firewall {
     )
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
-    void this.#apiServers.follow(() => this.#takeApiServers(), this.#abort.signal)
+    void this.#apiServers.follow(() => void this.#takeApiServers(), this.#abort.signal)
   }
 
   /** The picture has changed: compiles it and brings it into force; changes that come meanwhile are taken together. */
@@ -648,10 +648,13 @@ export class Firewall {
   }
 
   /** The failsafe is in the rules. */
-  #takeApiServers(): void {
+  async #takeApiServers(): Promise<void> {
     if (!this.#compiled.host) return
     this.#mustForget = true
     this.#schedule()
+    await this.settled()
+    // Policies may deny what leads to former addresses, and nobody would be told that it is over.
+    for (const { cluster } of this.#options.sources) cluster?.connectAnew()
   }
 
   #takeRouted(pods: readonly Address[]): void {

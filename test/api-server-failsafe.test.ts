@@ -5,7 +5,7 @@ import { formatFailsafe } from '../src/ruleset/failsafe.ts'
 t.test('follows where an API server is', async (t) => {
   let server: { host: string; port: number } | undefined
   let found: readonly { address: string }[] | Error = []
-  const failsafe = new ApiServerFailsafe([{ apiServer: () => server }], async (host) => {
+  const failsafe = new ApiServerFailsafe([{ apiServer: () => server, connectAnew: () => {} }], async (host) => {
     t.equal(host, 'api.example')
     if (found instanceof Error) throw found
     return found
@@ -29,13 +29,15 @@ t.test('follows where an API server is', async (t) => {
 })
 
 t.test('an address is looked up as it is', async (t) => {
-  const failsafe = new ApiServerFailsafe([{ apiServer: () => ({ host: '127.0.0.1', port: 443 }) }])
+  const failsafe = new ApiServerFailsafe([
+    { apiServer: () => ({ host: '127.0.0.1', port: 443 }), connectAnew: () => {} },
+  ])
   await failsafe.begin()
   t.same(failsafe.rules.map(formatFailsafe), ['tcp/443@127.0.0.1/32'])
 })
 
 t.test('nothing waits for a resolver that does not answer', async (t) => {
-  const clusters = [{ apiServer: () => ({ host: 'api.example', port: 443 }) }]
+  const clusters = [{ apiServer: () => ({ host: 'api.example', port: 443 }), connectAnew: () => {} }]
   const failsafe = new ApiServerFailsafe(clusters, () => new Promise(() => {}))
   await failsafe.begin()
   t.same(failsafe.rules, [])

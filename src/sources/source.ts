@@ -40,6 +40,8 @@ export interface Source {
 export interface Cluster {
   /** To whom its API server's connections go: a host name or an address, and a TCP port. `undefined` before it is known. */
   apiServer(): { readonly host: string; readonly port: number } | undefined
+  /** Ends all connections to it and makes others, to where it is now. No change is missed. */
+  connectAnew(): void
 }
 
 /** A source's own files, where policies that were confirmed are kept. */

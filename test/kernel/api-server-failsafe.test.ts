@@ -285,6 +285,16 @@ t.test('an API server that moves is followed by its name', { skip }, async (t) =
   t.equal(await connects(lab.router, moved, PORT + 1), 'reached', 'the firewall reads what is new from where it is now')
 })
 
+t.test('connections to a former address are given up, though the API server is there still', { skip }, async (t) => {
+  const lab = await site(t)
+  const product = await lab.run()
+  const next = await RemoteApiServer.start(lab.network, 'moved')
+  await lab.name(moved)
+  await until(async () => (await product.status()).failsafe.outbound.includes(rulesFor(moved)), LOOKED_UP_MS)
+  await product.change(() => next.put(allowEgress(PORT)))
+  t.notMatch(product.stderr, 'cannot be read')
+})
+
 t.test('an API server behind its Service is reached by that', { skip }, async (t) => {
   const lab = await site(t, SERVICE_PORT)
   await inRouter(lab.network, `ip route add 10.96.0.0/16 dev api src ${edge[0]}`)

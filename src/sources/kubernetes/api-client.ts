@@ -75,6 +75,11 @@ export class ApiClient {
     }
   }
 
+  /** Breaks off what is under way. Whoever asks from now on is connected to where the API server is now. */
+  connectAnew(): void {
+    this.#current?.agent.destroy()
+  }
+
   close(): void {
     this.#current?.agent.destroy()
     this.#current = undefined

@@ -41,7 +41,10 @@ const CONFIRM_PART = 0.1
  */
 export class KubernetesSource implements Source {
   readonly name: string
-  readonly cluster: Cluster = { apiServer: () => this.#api.endpoint }
+  readonly cluster: Cluster = {
+    apiServer: () => this.#api.endpoint,
+    connectAnew: () => this.#api.connectAnew(),
+  }
   readonly #timing: Timing
   readonly #onHealth: (health: SourceHealth) => void
   readonly #api: ApiClient

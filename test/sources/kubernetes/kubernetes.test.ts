@@ -170,6 +170,21 @@ t.test('a bookmark is where the watch goes on', async (t) => {
   t.equal(server.asked.filter(listsOf('pods')).length, lists)
 })
 
+t.test('connections are made anew when that is asked for, and nothing is missed', async (t) => {
+  const server = await serve(t)
+  server.put(pod('a'))
+  const { source, has, healths } = await follow(t, server)
+  await soon(() => server.watches('Pod') === 1)
+  const lists = server.asked.filter(listsOf('pods')).length
+  const next = server.nextAsked(watchesOf('pods'))
+  source.cluster.connectAnew()
+  server.put(pod('b'))
+  await next
+  await has('Pod shop/a', 'Pod shop/b')
+  t.equal(server.asked.filter(listsOf('pods')).length, lists, 'the watch goes on where it was')
+  t.same(healths, [], 'that is no trouble')
+})
+
 t.test('after 410 a list tells what was missed, and nothing else changes', async (t) => {
   for (const way of ['event', 'status'] as const) {
     const server = await serve(t)
