@@ -6,7 +6,6 @@ import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
 import {
   type Address,
-  type Affected,
   type CompiledPolicy,
   Compiler,
   compile,
@@ -17,7 +16,6 @@ import {
   type PolicyKind,
   policyKinds,
   type Question,
-  type SubjectChange,
 } from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
 import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
@@ -34,7 +32,7 @@ import type { TableChange } from './native/kernel-watch-thread.ts'
 import { isLocal, type LocalAddress } from './native/local-addresses.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
-import { joinChanges, PodAddresses, type PodChange, type PodView, type UnknownPodOptions } from './pod-addresses.ts'
+import { PodAddresses, type PodChange, type UnknownPodOptions } from './pod-addresses.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { queueNumbers } from './queue-range.ts'
 import { Revocation } from './revocation.ts'
@@ -45,6 +43,7 @@ import { type DenyWith, type OnFailure, TABLE } from './ruleset/text.ts'
 import { LastGood } from './sources/last-good.ts'
 import { ObjectStore } from './sources/object-store.ts'
 import type { Source } from './sources/source.ts'
+import { changeOf, isNoChange, wantedBy } from './wanted-rules.ts'
 
 export interface FirewallOptions {
   readonly sources: readonly Source[]
@@ -856,45 +855,4 @@ function needsUnknownPods(
   const isFollowed = followsPods(options)
   const hasOthers = kinds.length > policyKinds.length
   return ({ known }) => isFollowed && (known.policies > 0 || hasOthers)
-}
-
-function wantedBy(compiled: CompiledPolicy, answerStamp: number, pods: PodView, failsafe: Failsafe): Wanted {
-  const { host } = compiled
-  return {
-    // There may be very many, and a change of a few does not ask.
-    get subjects() {
-      return [...compiled.subjects, ...pods.unknown]
-    },
-    pods: pods.places.blocks,
-    get known() {
-      return pods.known
-    },
-    failsafe,
-    answerStamp,
-    // A host that no policy selects is not judged.
-    host: host && (host.ingress || host.egress) ? host : undefined,
-  }
-}
-
-function changeOf({ affected, subjectChange }: CompiledPolicy, { unknown, known }: PodChange): Change {
-  const recheck = recheckOf(affected)
-  return {
-    subjects: isNone(unknown) ? subjectChange : joinChanges(subjectChange, unknown),
-    known,
-    recheck: recheck === 'everything' ? recheck : [...recheck, ...unknown.added],
-  }
-}
-
-function isNone({ added, removed }: SubjectChange): boolean {
-  return added.length + removed.length === 0
-}
-
-/** The host's own traffic, and that of whole networks, is not told by a few addresses. */
-function recheckOf({ isEverything, addresses, blocks, host }: Affected): Change['recheck'] {
-  return isEverything || host || blocks.length > 0 ? 'everything' : addresses
-}
-
-function isNoChange({ subjects, known, recheck }: Change): boolean {
-  if (recheck === 'everything' || recheck.length > 0) return false
-  return (!subjects || isNone(subjects)) && (!known || isNone(known))
 }
