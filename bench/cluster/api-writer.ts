@@ -97,21 +97,20 @@ export class ApiWriter {
   }
 
   async #send(method: string, path: string, body: Manifest, type = 'application/json'): Promise<Answer> {
-    const { server, headers } = this.#access
+    const { server } = this.#access
+    const content = Buffer.from(JSON.stringify(body))
+    // A DELETE has no length of its own.
+    const headers = { ...this.#access.headers, 'Content-Type': type, 'Content-Length': content.length }
     return await new Promise((resolve, reject) => {
-      const sent = request(
-        `${server}${path}`,
-        { method, agent: this.#agent, headers: { ...headers, 'Content-Type': type } },
-        (response) => {
-          let text = ''
-          response.setEncoding('utf8').on('data', (part: string) => {
-            text += part
-          })
-          response.once('end', () => resolve({ status: response.statusCode ?? 0, text })).once('error', reject)
-        },
-      )
+      const sent = request(`${server}${path}`, { method, agent: this.#agent, headers }, (response) => {
+        let text = ''
+        response.setEncoding('utf8').on('data', (part: string) => {
+          text += part
+        })
+        response.once('end', () => resolve({ status: response.statusCode ?? 0, text })).once('error', reject)
+      })
       sent.once('error', reject)
-      sent.end(JSON.stringify(body))
+      sent.end(content)
     })
   }
 }

