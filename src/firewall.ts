@@ -30,6 +30,7 @@ import { claimNamespace } from './native/claim.ts'
 import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
 import { isLocal, type LocalAddress } from './native/local-addresses.ts'
+import { trimMemory } from './native/memory.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { PodAddresses, type PodChange, type UnknownPodOptions } from './pod-addresses.ts'
@@ -359,6 +360,8 @@ export class Firewall {
     )
     this.#check = setInterval(() => this.#checkAgain(), CHECK_INTERVAL_MS)
     this.#keepPicture()
+    // Then what the start took is over.
+    void this.#lastGood.settled().then(trimMemory)
     void this.#apiServers.follow(() => void this.#takeApiServers(), this.#abort.signal)
   }
 

@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <napi.h>
 #include <unistd.h>
 
@@ -49,6 +50,12 @@ Napi::Value PortId(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), knp::NetfilterSocket::PortIdOf(fd));
 }
 
+void TrimMemory(const Napi::CallbackInfo&) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 void SendDatagram(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsString() || !info[1].IsString() || !info[2].IsArray()) {
@@ -74,6 +81,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("awaitGracePeriod", Napi::Function::New(env, knp::GracePeriod::Await, "awaitGracePeriod"));
   exports.Set("wake", Napi::Function::New(env, Wake, "wake"));
   exports.Set("portId", Napi::Function::New(env, PortId, "portId"));
+  exports.Set("trimMemory", Napi::Function::New(env, TrimMemory, "trimMemory"));
   exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram, "sendDatagram"));
   return exports;
 }

@@ -108,6 +108,8 @@ export interface Addon {
   portId(fd: number): number
   /** To a unix socket; a path that begins with `@` is an abstract name. */
   sendDatagram(path: string, text: string, descriptors: readonly number[]): void
+  /** Gives memory that the C library has set aside back to the system; takes some milliseconds. */
+  trimMemory(): void
 }
 
 /** An error of the addon: a positive errno, its name, and what was being done. */
