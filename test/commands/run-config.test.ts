@@ -57,7 +57,7 @@ t.test('the flag wins, the file holds, the rest is default', async (t) => {
     hold: '500ms',
     podCIDRs: [],
     queue: { first: 7, count: 4, maxLength: 300 },
-    remember: { allowed: '90s', denied: '0s', size: 65_536 },
+    remember: { allowed: '90s', denied: '0s', size: 65_536, log: true },
     marks: { packet: 0x7f000000, conntrack: 0xf0000000 },
     metrics: { address: '127.0.0.1:9080' },
     control: { socket: '/run/knp/control.sock' },

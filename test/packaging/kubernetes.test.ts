@@ -241,12 +241,13 @@ function sampleOf(path: string, value: Schema): unknown {
     'failsafe.inbound': [{ protocol: 'tcp', port: 2222, from: ['10.0.0.0/8'] }],
     'failsafe.outbound': [{ protocol: 'udp', port: 53, to: ['10.0.0.53/32'] }],
     podCIDRs: ['10.244.1.0/24'],
-    'failsafe.apiServer': false,
     evaluators: [{ module: '/etc/knp/quarantine.js', before: 'NetworkPolicy' }],
   }
   if (path in fixed) return fixed[path]
   if (value.enum) return (value.enum as unknown[])[0]
   if (value.$ref === '#/definitions/duration') return '7s'
+  // What is not set is true.
+  if (value.type === 'boolean') return false
   if (value.type === 'integer') return Math.max(3, value.minimum as number)
   throw new Error(`${path}: the test knows no value for it`)
 }
