@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { type Attempts, startCalls } from './attempts.ts'
+import { type Attempts, during, startCalls } from './attempts.ts'
 import { openCluster } from './cluster.ts'
 import { knpPods, untilStatus } from './knp.ts'
 import { addressesOf, apply, createNamespaces, createPods, inNetworkOfPod, remove } from './pods.ts'
@@ -51,17 +51,12 @@ async function connectsNow(from: keyof typeof ways): Promise<boolean> {
   return (await calling.stop()).connected > 0
 }
 
-/** Both connect all the time while something happens; answers what became of it. */
-async function during(act: () => Promise<void>): Promise<Record<keyof typeof ways, Attempts>> {
-  const calling = { friend: call('friend'), stranger: call('stranger') }
-  try {
+/** Both connect all the time while something happens, and see the end of it; answers what became of it. */
+const bothDuring = (act: () => Promise<void>) =>
+  during({ friend: call('friend'), stranger: call('stranger') }, async () => {
     await act()
-  } finally {
-    // Both are to see the end of it.
     await cluster.exec(['sleep', '1'])
-  }
-  return { friend: await calling.friend.stop(), stranger: await calling.stranger.stop() }
-}
+  })
 
 function holds(t: Test, { friend, stranger }: Record<keyof typeof ways, Attempts>): void {
   t.equal(friend.failed, 0, `what is allowed passes: ${friend.connected} connections`)
@@ -83,7 +78,7 @@ await until(
 )
 
 t.test('it is killed and started again', async (t) => {
-  const fared = await during(async () => {
+  const fared = await bothDuring(async () => {
     await cluster.killApiServer()
     await untilStatus(cluster, 'says that the API server is away', (status) => !isCurrent(status))
     await untilStatus(cluster, 'names what it asked', (status) => /10\.96\.0\.1/.test(problemsOf(status)))
@@ -102,7 +97,7 @@ t.test('it has forgotten what happened while it was away: policies that came and
   await apply(cluster, [gone])
   const path = '/apis/networking.k8s.io/v1/networkpolicies'
   const { metadata } = JSON.parse(await cluster.kubectl(['get', '--raw', path]))
-  const fared = await during(async () => {
+  const fared = await bothDuring(async () => {
     await cluster.killApiServer()
     await cluster.behindTheBack(async (kubectl) => {
       const other = { kubectl }
@@ -140,7 +135,7 @@ t.test('it has forgotten what happened while it was away: policies that came and
 t.test('it refuses what it allowed: rights are revoked, and given back', async (t) => {
   const binding = ['clusterrolebinding', 'knp', '-o', 'json']
   const { roleRef, subjects } = JSON.parse(await cluster.kubectl(['get', ...binding]))
-  const fared = await during(async () => {
+  const fared = await bothDuring(async () => {
     await cluster.kubectl(['delete', 'clusterrolebinding', 'knp'])
     // Watches that are under way are not ended for that.
     await cluster.killApiServer()

@@ -52,6 +52,21 @@ export function startCalls(
   }
 }
 
+/** Lets them call while something happens, and stops them whatever comes of it: the process would not end before they do. */
+export async function during<Name extends string>(
+  calls: Readonly<Record<Name, Calling>>,
+  act: () => Promise<void>,
+): Promise<Record<Name, Attempts>> {
+  let fared: (readonly [string, Attempts])[]
+  try {
+    await act()
+  } finally {
+    const stops = Object.entries<Calling>(calls).map(async ([name, calling]) => [name, await calling.stop()] as const)
+    fared = await Promise.all(stops)
+  }
+  return Object.fromEntries(fared) as Record<Name, Attempts>
+}
+
 /** Starts `serve` and waits until it listens. Answers what ends it. */
 export async function startServer(
   within: (argv: readonly string[]) => readonly string[],

@@ -1,8 +1,8 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { run } from './command.ts'
 import { POD_NETWORKS } from './node.ts'
-import { endProcess, startDaemon, until } from './process.ts'
+import { endProcess, isRunning, startDaemon, until } from './process.ts'
 import type { Programs } from './programs.ts'
 
 /** Where the API server answers, for everyone. */
@@ -101,11 +101,42 @@ export function startEtcd(programs: Programs, { folder, namespace }: ControlPlan
   )
 }
 
-/** Starts an API server on the port, waits until it is ready, and answers its process id. */
+/**
+ * Starts an API server on the port, waits until it is ready, and answers its process id. It gives up by itself where
+ * etcd is too slow for its first steps; a kubelet would start it again, and so does this.
+ */
 export async function startApiServer(programs: Programs, plane: ControlPlane, port = API_PORT): Promise<number> {
-  const { folder, namespace } = plane
+  const log = join(plane.folder, 'kube-apiserver.log')
+  for (let attemptsLeft = 2; ; attemptsLeft--) {
+    const pid = runApiServer(programs, plane, port, log)
+    if (await becomesReady(programs, plane, port, pid)) return pid
+    const said = (await readFile(log, 'utf8')).trimEnd().split('\n').slice(-10).join('\n')
+    if (attemptsLeft === 0) throw new Error(`the API server on port ${port} ends by itself; it said last:\n${said}`)
+    console.error(`the API server on port ${port} has ended by itself and is started again; it said last:\n${said}`)
+  }
+}
+
+/** Waits until the API server is ready; false as soon as its process has ended. */
+async function becomesReady(
+  programs: Programs,
+  { folder, namespace }: ControlPlane,
+  port: number,
+  pid: number,
+): Promise<boolean> {
+  const client = ['--kubeconfig', join(folder, 'admin.kubeconfig'), '--server', `https://${API_ADDRESS}:${port}`]
+  const ask = inNamespace(namespace, [programs.path('kubectl'), ...client, 'get', '--raw', '/readyz'])
+  let runs = true
+  await until(`the API server on port ${port}`, async () => {
+    runs = await isRunning(pid)
+    if (runs) await run(ask)
+    return true
+  })
+  return runs
+}
+
+function runApiServer(programs: Programs, { folder, namespace }: ControlPlane, port: number, log: string): number {
   const pki = (name: string) => join(folder, 'pki', name)
-  const pid = startDaemon(
+  return startDaemon(
     inNamespace(namespace, [
       programs.path('kube-apiserver'),
       '--etcd-servers=http://127.0.0.1:2379',
@@ -128,14 +159,8 @@ export async function startApiServer(programs: Programs, plane: ControlPlane, po
       // One that is only there for a while must leave the Service of the usual one alone.
       ...(port === API_PORT ? [] : ['--endpoint-reconciler-type=none']),
     ]),
-    join(folder, 'kube-apiserver.log'),
+    log,
   )
-  await until(`the API server on port ${port}`, async () => {
-    const path = ['--kubeconfig', join(folder, 'admin.kubeconfig'), '--server', `https://${API_ADDRESS}:${port}`]
-    await run(inNamespace(namespace, [programs.path('kubectl'), ...path, 'get', '--raw', '/readyz']))
-    return true
-  })
-  return pid
 }
 
 /** Starts the controllers and the scheduler and answers their process ids. */

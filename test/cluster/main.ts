@@ -29,6 +29,8 @@ import { Unsupported } from './programs.ts'
 const project = fileURLToPath(new URL('../..', import.meta.url))
 const short = ['daemon-set', 'manifests', 'policies', 'first-connections', 'api-server']
 const full = [...short, 'definitions', 'rolling-update']
+/** The longest file takes a third of it on a busy machine. */
+const fileLimitMs = 900_000
 const say = (text: string) => console.error(`test:cluster: ${text}`)
 
 /**
@@ -52,13 +54,16 @@ async function runTests(files: readonly string[], pods: number): Promise<number>
   }
 }
 
-/** Runs one file, appends what it says to `results`, and answers its exit status. A test says itself how long it may take. */
+/** Runs one file, appends what it says to `results`, and answers its exit status. One that does not end is ended. */
 async function runTest(file: string, pods: number, results: string): Promise<number> {
-  const env = { KNP_FIRST_PODS: String(pods), ...process.env, TAP_TIMEOUT: '3600' }
+  const env = { KNP_FIRST_PODS: String(pods), ...process.env, TAP_TIMEOUT: String(fileLimitMs / 1000) }
   const child = spawn(process.execPath, ['--no-warnings', file], {
     cwd: project,
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
+    // After the test's own end of it, which says what it waited for.
+    timeout: fileLimitMs + 10_000,
+    killSignal: 'SIGKILL',
   })
   const closed = once(child, 'close')
   for await (const line of createInterface({ input: child.stdout })) {

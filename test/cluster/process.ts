@@ -26,11 +26,15 @@ export function startDaemon(argv: readonly string[], log: string, env: Readonly<
   }
 }
 
-/** Whether a process is there and has not ended: one that nobody has waited for yet has. */
+/**
+ * Whether a process is there and has not ended: one that nobody has waited for yet has. Of one that is killed the first
+ * thread may end before others do, which hold its sockets until then: the fields are those of proc(5), from `state` on.
+ */
 export async function isRunning(pid: number): Promise<boolean> {
   try {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2))
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return !/^[ZX]/.test(fields[0] ?? '') || Number(fields[17]) > 1
   } catch {
     return false
   }

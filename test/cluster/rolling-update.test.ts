@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { type Attempts, startCalls, startServer } from './attempts.ts'
+import { type Attempts, during, startCalls, startServer } from './attempts.ts'
 import { openCluster } from './cluster.ts'
 import { configureKnp, rolledOut } from './knp.ts'
 import { addressesOf, apply, createNamespaces, createPods, inNetworkOfPod } from './pods.ts'
@@ -44,13 +44,9 @@ t.teardown(await startServer(server.within, ports.firstPort, ports.ports))
 
 type Fared = { readonly friend: Attempts; readonly stranger: Attempts }
 
-async function during(act: () => Promise<void>): Promise<Fared> {
-  const to = { address: server.address, ...ports }
-  const calls = [friend, stranger].map(({ within }) => startCalls(within, to, pace))
-  await act()
-  const [allowed, forbidden] = await Promise.all(calls.map((calling) => calling.stop()))
-  return { friend: allowed!, stranger: forbidden! }
-}
+const to = { address: server.address, ...ports }
+const bothDuring = (act: () => Promise<void>): Promise<Fared> =>
+  during({ friend: startCalls(friend.within, to, pace), stranger: startCalls(stranger.within, to, pace) }, act)
 
 function tell(t: Test, { friend, stranger }: Fared): void {
   const span = (from = 0, to = 0) => `${to - from} ms`
@@ -67,8 +63,8 @@ const aSecond = () => cluster.exec(['sleep', '1']).then(() => {})
 for (const onFailure of ['closed', 'open'] as const) {
   t.test(`under ${onFailure}`, async (t) => {
     await configureKnp(cluster, (text) => text.replace(/onFailure: \w+/, `onFailure: ${onFailure}`))
-    await until('the policy is in force', async () => holds(await during(aSecond)), 60_000)
-    const fared = await during(async () => {
+    await until('the policy is in force', async () => holds(await bothDuring(aSecond)), 60_000)
+    const fared = await bothDuring(async () => {
       await cluster.kubectl(['-n', 'kube-system', 'rollout', 'restart', 'daemonset/knp'])
       await rolledOut(cluster)
       await aSecond()
@@ -76,6 +72,6 @@ for (const onFailure of ['closed', 'open'] as const) {
     tell(t, fared)
     if (onFailure === 'closed') t.equal(fared.stranger.connected, 0, 'nothing is opened')
     else t.equal(fared.friend.failed, 0, 'nothing is lost')
-    t.ok(holds(await during(aSecond)), 'afterwards all is as before')
+    t.ok(holds(await bothDuring(aSecond)), 'afterwards all is as before')
   })
 }
