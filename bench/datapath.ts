@@ -27,6 +27,8 @@ export interface DatapathOptions {
   readonly queues: number
   /** Left out: everything. Otherwise only what is started together with a scenario of one of these names. */
   readonly only?: readonly string[]
+  /** Left out: every load. Otherwise those of these names. */
+  readonly loads?: readonly string[]
   /** Told what is being done. */
   readonly progress?: (line: string) => void
 }
@@ -94,10 +96,14 @@ export async function runDatapath(options: DatapathOptions, tested: Product = pr
     const { only } = options
     const all = setupsOf(site, tested)
     const known = all.flatMap(({ scenarios }) => scenarios.map(({ name }) => name))
-    const unknown = only?.find((name) => !known.includes(name))
-    if (unknown !== undefined) {
-      throw new KnpError('USAGE', `--only: there is no scenario "${unknown}", only ${known.join(', ')}`)
-    }
+    requireKnown('--only', 'scenario', known, only)
+    const knownLoads = new Set(all.flatMap(({ scenarios }) => scenarios.flatMap(({ loads }) => loads)))
+    requireKnown(
+      '--load',
+      'load',
+      [...knownLoads].map(({ name }) => name),
+      options.loads,
+    )
     const setups = all.filter(
       ({ scenarios }) => only === undefined || scenarios.some(({ name }) => only.includes(name)),
     )
@@ -111,6 +117,15 @@ export async function runDatapath(options: DatapathOptions, tested: Product = pr
   } finally {
     await network.destroy()
   }
+}
+
+function requireKnown(flag: string, what: string, known: readonly string[], asked: readonly string[] = []): void {
+  const unknown = asked.find((name) => !known.includes(name))
+  if (unknown === undefined) return
+  throw new KnpError(
+    'USAGE',
+    `${flag}: there is no ${what} "${unknown}", only ${known.map((name) => `"${name}"`).join(', ')}`,
+  )
 }
 
 /** What is over must not fill the connection table, which is as large in the lab as on the machine. */
@@ -135,7 +150,8 @@ type Series = ReadonlyMap<Scenario, Measured>
 async function measureAll(site: Site, setups: readonly Setup[], options: DatapathOptions): Promise<Series> {
   const series = new Map<Scenario, Measured>()
   for (const scenario of setups.flatMap(({ scenarios }) => scenarios)) {
-    series.set(scenario, { byLoad: new Map(scenario.loads.map((load) => [load, []])), readings: [] })
+    const loads = scenario.loads.filter(({ name }) => options.loads?.includes(name) ?? true)
+    series.set(scenario, { byLoad: new Map(loads.map((load) => [load, []])), readings: [] })
   }
   const runner = new LoadRunner(site, options.seconds)
   for (let repetition = 1; repetition <= options.repetitions; repetition++) {

@@ -5,7 +5,7 @@ import { judgeDatapath, machine, runDatapath } from './datapath.ts'
 import { judgeEngine, runEngine } from './engine.ts'
 import { formatTable, type Judge, type Report } from './rows.ts'
 
-const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--seconds S] [--repetitions R] [--queues N] [--only NAME[,NAME]]
+const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--seconds S] [--repetitions R] [--queues N] [--only NAME[,NAME]] [--load NAME]...
 
   engine           decisions, compiling, updates and memory of the policy engine alone
   datapath         real traffic through a router with 10,000 workloads and 1,000 policies, beside no firewall, the ruleset
@@ -17,6 +17,7 @@ const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--secon
   --repetitions R  how often the scenarios are gone through; the result is the median (default 3; engine: 5)
   --queues N       how many queues, each with a thread (the C loop: a process) that answers (default 1); datapath only
   --only NAME[,NAME]  these scenarios and what is started with them, as in "knp warm,C loop"; datapath only
+  --load NAME      this load, as in "TCP, 1 at a time"; as often as wanted; datapath only
   --pods N[,N]     how many pods the clusters have (default 1000,10000,100000); cluster only
   --real           the pods are those of a real API server, which is built with Go and started; cluster only (default 10000)
   --json           print {schema: "knp.bench/v1", rows}
@@ -27,6 +28,7 @@ interface Options {
   readonly repetitions: number
   readonly queues: number
   readonly only?: readonly string[]
+  readonly loads?: readonly string[]
   readonly sizes: readonly number[]
   readonly isReal: boolean
   readonly progress: (line: string) => void
@@ -60,6 +62,7 @@ async function main(): Promise<void> {
       repetitions: { type: 'string' },
       queues: { type: 'string', default: '1' },
       only: { type: 'string' },
+      load: { type: 'string', multiple: true },
       pods: { type: 'string' },
       real: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -78,6 +81,7 @@ async function main(): Promise<void> {
     repetitions: Math.ceil(positive('repetitions', values.repetitions ?? benchmark.repetitions)),
     queues: Math.ceil(positive('queues', values.queues)),
     ...(values.only !== undefined && { only: values.only.split(',') }),
+    ...(values.load !== undefined && { loads: values.load }),
     isReal: values.real,
     sizes: (values.pods ?? (values.real ? '10000' : '1000,10000,100000'))
       .split(',')

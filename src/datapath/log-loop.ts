@@ -6,6 +6,7 @@ import {
   FIELD_OFFSET,
   FIELD_ORIGINAL_LENGTH,
   PACKET_FIELDS,
+  STATE_RECEIVED_EPOCH_MS,
 } from '../native/queue.ts'
 import { type FlowWriter, flowOrigins } from './flow-ring.ts'
 import type { PacketJudge } from './judge.ts'
@@ -25,7 +26,7 @@ export function noteBatch(
   const count = log.receive(timeoutMs)
   if (count === 0) return 0
   const { packets, bytes, denied } = log
-  flows.begin(Date.now())
+  flows.begin(log.state[STATE_RECEIVED_EPOCH_MS]!)
   for (let i = 0; i < count; i++) {
     const row = i * PACKET_FIELDS
     try {

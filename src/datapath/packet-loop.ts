@@ -7,6 +7,9 @@ import {
   FIELD_ORIGINAL_LENGTH,
   PACKET_FIELDS,
   type PacketQueue,
+  STATE_ANSWERED_MS,
+  STATE_RECEIVED_EPOCH_MS,
+  STATE_RECEIVED_MS,
 } from '../native/queue.ts'
 import type { FlowWriter } from './flow-ring.ts'
 import { HeldPackets, type HoldLimits } from './held-packets.ts'
@@ -93,9 +96,9 @@ export function judgeBatch(
   const count = queue.receive(timeoutMs)
   counters[ROUNDS]!++
   if (count === 0) return 0
-  times?.received(count)
-  const { marks } = queue
-  flows.begin(Date.now())
+  const { marks, state } = queue
+  times?.received(count, state[STATE_RECEIVED_MS]!)
+  flows.begin(state[STATE_RECEIVED_EPOCH_MS]!)
   for (let i = 0; i < count; i++) {
     let outcome: number = outcomes.FAILED
     try {
@@ -116,7 +119,7 @@ export function judgeBatch(
     if (judge.record(flows, outcome)) counters[AUDITED]!++
   }
   queue.answer(count)
-  times?.answered(count)
+  times?.answered(count, state[STATE_ANSWERED_MS]!)
   flows.publish()
   counters[QUEUED]! += count
   counters[BATCHES]!++

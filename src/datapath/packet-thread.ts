@@ -4,7 +4,7 @@ import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
 import type { Mode } from '../mode.ts'
 import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
-import { openQueue, type QueueOptions } from '../native/queue.ts'
+import { openQueue, type QueueOptions, STATE_RECEIVED_MS, STATE_WAKES } from '../native/queue.ts'
 import { DecisionTally, type TallyWords } from './decision-tally.ts'
 import { type FlowRing, FlowWriter } from './flow-ring.ts'
 import { PacketJudge, type UnknownLocal } from './judge.ts'
@@ -88,7 +88,7 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
     const { wakeFd, socketFd } = work
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
     for (;;) {
-      work.takeBatch()
+      if (!work.takeBatch()) continue
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
@@ -110,8 +110,8 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
 interface Work {
   readonly wakeFd: number
   readonly socketFd: number
-  /** Waits for packets, or for a wake. */
-  takeBatch(): void
+  /** Waits for packets, or for a wake. Answers whether to look for messages: each look costs as much as a decision. */
+  takeBatch(): boolean
   /** Others may be known now. */
   judgeAgain(): void
   close(): void
@@ -123,11 +123,12 @@ function workOfQueue(
 ): Work {
   const queue = openQueue(options)
   const flows = new FlowWriter(ring)
-  const times = new PacketTimes(words, options.capacity, () => performance.now())
+  const times = new PacketTimes(words, options.capacity, queue.state[STATE_RECEIVED_MS]!)
   const { holdMs, unknownLocal } = hold ?? { holdMs: 0, unknownLocal: 'deny' }
   const capacity = Math.min(MAX_HELD, Math.ceil(options.maxLength * HELD_PART))
   const limits = { holdMs, capacity, perAddress: MAX_HELD_PER_ADDRESS, isOnce: unknownLocal === 'allow' }
   const held = holdPackets(queue, judge, limits, { counters, flows })
+  const hasWoken = wakesOf(queue)
   let batch = 0
   return {
     wakeFd: queue.wakeFd,
@@ -137,6 +138,7 @@ function workOfQueue(
       if (held.size > 0) held.expire(performance.now())
       noteHeld(held, counters)
       if (count === 0 || batch++ % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
+      return count === 0 || hasWoken()
     },
     judgeAgain() {
       held.judgeAgain()
@@ -149,12 +151,23 @@ function workOfQueue(
 function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketThreadData, judge: PacketJudge): Work {
   const log = openPacketLog(options)
   const flows = new FlowWriter(ring)
+  const hasWoken = wakesOf(log)
   return {
     wakeFd: log.wakeFd,
     socketFd: -1,
-    takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS),
+    takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS) === 0 || hasWoken(),
     judgeAgain() {},
     close: () => log.close(),
+  }
+}
+
+/** Whether there was a wake since it was last asked. */
+function wakesOf({ state }: { readonly state: Float64Array }): () => boolean {
+  let seen = state[STATE_WAKES]!
+  return () => {
+    const before = seen
+    seen = state[STATE_WAKES]!
+    return seen !== before
   }
 }
 

@@ -16,32 +16,29 @@ const RECEIVE_PACKET_MS = 0.005
 const MS_PER_SECOND = 1000
 
 /**
- * Times batches of packets: the clock is read twice for each. How long a packet was decided is how long its batch was, from
+ * Times batches of packets. How long a packet was decided is how long its batch was, from
  * its receipt to its answers. How long it had waited before nobody can tell, but not longer than since the queue was last
  * found empty; and not at all where the thread was waiting for it.
  */
 export class PacketTimes {
   readonly #words: TimeWords
   readonly #capacity: number
-  readonly #nowMs: () => number
   /** When the last batch was answered, and when the queue was last found to hold less than a batch. */
   #answeredMs: number
   #drainedMs: number
   #receivedMs: number
 
-  /** @param capacity how many packets a batch has at most @param nowMs goes forward only */
-  constructor(words: TimeWords, capacity: number, nowMs: () => number) {
+  /** @param capacity how many packets a batch has at most @param nowMs of a clock that goes forward only */
+  constructor(words: TimeWords, capacity: number, nowMs: number) {
     this.#words = words
     this.#capacity = capacity
-    this.#nowMs = nowMs
-    this.#answeredMs = nowMs()
-    this.#drainedMs = this.#answeredMs
-    this.#receivedMs = this.#answeredMs
+    this.#answeredMs = nowMs
+    this.#drainedMs = nowMs
+    this.#receivedMs = nowMs
   }
 
   /** A batch of one packet or more has been received. */
-  received(count: number): void {
-    const nowMs = this.#nowMs()
+  received(count: number, nowMs: number): void {
     const wasIdle = nowMs - this.#answeredMs > RECEIVE_MS + count * RECEIVE_PACKET_MS
     const waitMs = wasIdle ? 0 : nowMs - this.#drainedMs
     observe(this.#words.wait, packetBounds, waitMs / MS_PER_SECOND, count)
@@ -50,8 +47,7 @@ export class PacketTimes {
   }
 
   /** The batch has been answered. */
-  answered(count: number): void {
-    const nowMs = this.#nowMs()
+  answered(count: number, nowMs: number): void {
     observe(this.#words.decision, packetBounds, (nowMs - this.#receivedMs) / MS_PER_SECOND, count)
     this.#answeredMs = nowMs
   }

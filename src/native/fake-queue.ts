@@ -12,6 +12,10 @@ import {
   PACKET_FIELDS,
   type PacketQueue,
   type QueueCounters,
+  STATE_ANSWERED_MS,
+  STATE_RECEIVED_EPOCH_MS,
+  STATE_RECEIVED_MS,
+  STATES,
 } from './queue.ts'
 
 /** A packet for a {@link FakeQueue}. */
@@ -51,6 +55,7 @@ export class FakeQueue implements PacketQueue {
   readonly bytes: Uint8Array
   readonly marks: Int32Array
   readonly held: Uint8Array
+  readonly state = new Float64Array(STATES)
   /** No descriptor. */
   readonly wakeFd = -1
   /** In the order in which they were given. */
@@ -97,6 +102,8 @@ export class FakeQueue implements PacketQueue {
     if (this.#received.length > 0) throw systemError('EBUSY', 'receive')
     this.#received = this.#waiting.splice(0, this.capacity)
     for (const [row, packet] of this.#received.entries()) this.#fill(row, packet)
+    this.state[STATE_RECEIVED_MS] = performance.now()
+    this.state[STATE_RECEIVED_EPOCH_MS] = Date.now()
     return this.#received.length
   }
 
@@ -109,6 +116,7 @@ export class FakeQueue implements PacketQueue {
     }
     this.held.fill(0)
     this.#received = []
+    this.state[STATE_ANSWERED_MS] = performance.now()
   }
 
   answerLate(ids: Int32Array, marks: Int32Array, count: number): void {

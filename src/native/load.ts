@@ -20,6 +20,7 @@ export interface NativeQueue {
   readonly capacity: number
   readonly packets: Int32Array
   readonly bytes: Uint8Array
+  readonly state: Float64Array
   readonly marks: Int32Array
   readonly held: Uint8Array
   readonly wakeFd: number
@@ -43,6 +44,7 @@ export interface NativePacketLog {
   readonly packets: Int32Array
   readonly denied: Uint8Array
   readonly bytes: Uint8Array
+  readonly state: Float64Array
   readonly wakeFd: number
   receive(timeoutMs: number): number
   lost(): number

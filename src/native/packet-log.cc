@@ -85,15 +85,18 @@ void PacketLog::Allocate(Napi::Env env, Napi::Object self) {
   Napi::Int32Array packets = Napi::Int32Array::New(env, kBatchPackets * kFields);
   Napi::Uint8Array denied = Napi::Uint8Array::New(env, kBatchPackets);
   Napi::Uint8Array bytes = Napi::Uint8Array::New(env, kBatchPackets * (kOverheadBytes + copyBytes_));
+  Napi::Float64Array state = Napi::Float64Array::New(env, kStates);
   if (env.IsExceptionPending()) return;
   packets_ = packets.Data();
   denied_ = denied.Data();
   arena_ = bytes.Data();
+  state_ = state.Data();
   // Neither writable nor configurable: the pointers above stay good as long as `self` lives.
   self.DefineProperties({
       Napi::PropertyDescriptor::Value("packets", packets, napi_enumerable),
       Napi::PropertyDescriptor::Value("denied", denied, napi_enumerable),
       Napi::PropertyDescriptor::Value("bytes", bytes, napi_enumerable),
+      Napi::PropertyDescriptor::Value("state", state, napi_enumerable),
       Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, event_.get()), napi_enumerable),
   });
 }
@@ -166,7 +169,9 @@ Napi::Value PacketLog::Receive(const Napi::CallbackInfo& info) {
   const int timeoutMs = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
   if (rows_ == 0) {
     bool readable = false;
-    int error = WaitForInput(socket_.fd(), event_.get(), timeoutMs, &readable);
+    bool woken = false;
+    int error = WaitForInput(socket_.fd(), event_.get(), timeoutMs, &readable, &woken);
+    if (woken) state_[kWakes]++;
     if (error == 0 && readable) error = ReceiveBatch();
     if (error != 0) {
       ThrowSystemError(env, "receive", error);
@@ -175,6 +180,8 @@ Napi::Value PacketLog::Receive(const Napi::CallbackInfo& info) {
   }
   const size_t rows = rows_;
   rows_ = 0;
+  state_[kReceivedMs] = ClockMs(CLOCK_MONOTONIC);
+  state_[kReceivedEpochMs] = ClockMs(CLOCK_REALTIME);
   return Napi::Number::New(env, static_cast<double>(rows));
 }
 

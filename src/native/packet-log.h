@@ -45,6 +45,7 @@ class PacketLog : public Napi::ObjectWrap<PacketLog> {
   int32_t* packets_ = nullptr;
   uint8_t* denied_ = nullptr;
   uint8_t* arena_ = nullptr;
+  double* state_ = nullptr;
 
   size_t rows_ = 0;
   /** The number that the next packet has. */

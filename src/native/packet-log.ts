@@ -10,6 +10,8 @@ export interface PacketLog {
   /** For each row whether its rule's prefix began with a `d`. */
   readonly denied: Uint8Array
   readonly bytes: Uint8Array
+  /** As of a `PacketQueue`, but that nothing is answered. */
+  readonly state: Float64Array
   /** What `wakeQueue` takes. Not to be closed. */
   readonly wakeFd: number
   /**

@@ -6,16 +6,15 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
-#include <poll.h>
 #include <sys/eventfd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 
 #include "packet-fields.h"
 #include "system-error.h"
+#include "wait.h"
 
 namespace knp {
 
@@ -111,11 +110,14 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
   Napi::Int32Array marks = Napi::Int32Array::New(env, capacity_);
   Napi::Uint8Array held = Napi::Uint8Array::New(env, capacity_);
   Napi::Uint8Array bytes = Napi::Uint8Array::New(env, capacity_ * slotBytes_);
+  Napi::Float64Array state = Napi::Float64Array::New(env, kStates);
   if (env.IsExceptionPending()) return;
   packets_ = packets.Data();
   marks_ = marks.Data();
   held_ = held.Data();
   arena_ = bytes.Data();
+  state_ = state.Data();
+  state_[kReceivedMs] = state_[kAnsweredMs] = ClockMs(CLOCK_MONOTONIC);
   // Neither writable nor configurable: the pointers above stay good as long as `self` lives.
   self.DefineProperties({
       Napi::PropertyDescriptor::Value("capacity", Napi::Number::New(env, static_cast<double>(capacity_)),
@@ -124,6 +126,7 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
       Napi::PropertyDescriptor::Value("marks", marks, napi_enumerable),
       Napi::PropertyDescriptor::Value("held", held, napi_enumerable),
       Napi::PropertyDescriptor::Value("bytes", bytes, napi_enumerable),
+      Napi::PropertyDescriptor::Value("state", state, napi_enumerable),
       Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, event_.get()), napi_enumerable),
   });
 
@@ -275,8 +278,10 @@ Napi::Value Queue::Receive(const Napi::CallbackInfo& info) {
   }
   if (rows_ == 0) {
     bool readable = false;
+    bool woken = false;
     const int timeoutMs = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
-    int error = Wait(timeoutMs, &readable);
+    int error = WaitForInput(socket_.fd(), event_.get(), timeoutMs, &readable, &woken);
+    if (woken) state_[kWakes]++;
     if (error == 0 && readable) error = ReceiveBatch();
     if (error != 0) {
       ThrowSystemError(env, "receive", error);
@@ -284,30 +289,9 @@ Napi::Value Queue::Receive(const Napi::CallbackInfo& info) {
     }
   }
   handedOut_ = rows_ > 0;
+  state_[kReceivedMs] = ClockMs(CLOCK_MONOTONIC);
+  state_[kReceivedEpochMs] = ClockMs(CLOCK_REALTIME);
   return Napi::Number::New(env, static_cast<double>(rows_));
-}
-
-int Queue::Wait(int timeoutMs, bool* readable) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::max(timeoutMs, 0));
-  pollfd watched[2] = {{socket_.fd(), POLLIN, 0}, {event_.get(), POLLIN, 0}};
-  int remainingMs = timeoutMs;
-  for (;;) {
-    const int count = poll(watched, 2, remainingMs);
-    if (count >= 0) break;
-    if (errno != EINTR) return errno;
-    if (timeoutMs >= 0) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
-      remainingMs = static_cast<int>(std::max<int64_t>(left, 0));
-    }
-  }
-  if (watched[1].revents != 0) {
-    uint64_t wakes;
-    // Nothing to read is fine: the eventfd does not block, and one read takes all wakes.
-    if (read(event_.get(), &wakes, sizeof wakes) < 0 && errno != EAGAIN && errno != EINTR) return errno;
-  }
-  *readable = watched[0].revents != 0;
-  return 0;
 }
 
 int Queue::ReceiveBatch() {
@@ -432,6 +416,7 @@ void Queue::SendAnswers(const Napi::CallbackInfo& info) {
   }
   if (answered < count) std::memset(held_, 0, count);
   SendAll(answers_.data(), answered);
+  state_[kAnsweredMs] = ClockMs(CLOCK_MONOTONIC);
 }
 
 void Queue::SendLateAnswers(const Napi::CallbackInfo& info) {

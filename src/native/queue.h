@@ -46,8 +46,6 @@ class Queue : public Napi::ObjectWrap<Queue> {
   enum class Command { kBind, kNone };
   /** Asks for all settings of the queue, in one message; the kernel acknowledges it. Returns 0, or an errno. */
   int Configure(uint16_t number, uint32_t maxLength, Command command);
-  /** Waits until a packet or a wake is there. Returns 0, or an errno. */
-  int Wait(int timeoutMs, bool* readable);
   /** Fills the rows from what is waiting. Returns 0, or an errno. */
   int ReceiveBatch();
   /** Returns the errno of the acknowledgement of the settings, or -1 when the datagram holds none. */
@@ -71,6 +69,7 @@ class Queue : public Napi::ObjectWrap<Queue> {
   int32_t* marks_ = nullptr;
   uint8_t* held_ = nullptr;
   uint8_t* arena_ = nullptr;
+  double* state_ = nullptr;
 
   std::vector<iovec> vectors_;
   std::vector<mmsghdr> headers_;

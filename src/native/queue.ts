@@ -24,6 +24,17 @@ export const FIELD_OUT_INTERFACE = 7
 /** What names the packet in the queue, for {@link PacketQueue.answerLate}. */
 export const FIELD_ID = 8
 
+/** How many float64 values {@link PacketQueue.state} has; the STATE_ constants are their places in it. */
+export const STATES = 4
+/** How many receives have taken a wake. */
+export const STATE_WAKES = 0
+/** When the last receive ended, or the queue was opened, in ms of a clock that only goes forward. */
+export const STATE_RECEIVED_MS = 1
+/** The same in ms since 1970. */
+export const STATE_RECEIVED_EPOCH_MS = 2
+/** When the last answer was sent, by the clock of STATE_RECEIVED_MS. */
+export const STATE_ANSWERED_MS = 3
+
 /** What went wrong since the queue was opened. */
 export interface QueueCounters {
   /** How often the socket was full. With fail-open such packets went on without an answer, their number is unknown. */
@@ -46,6 +57,8 @@ export interface PacketQueue {
   readonly packets: Int32Array
   /** What the kernel copied; see {@link FIELD_OFFSET}. Only to be read. */
   readonly bytes: Uint8Array
+  /** What the queue tells about its calls; see {@link STATE_WAKES}. Clocks are read here: each reading costs more in JavaScript. */
+  readonly state: Float64Array
   /** `capacity` marks: what the caller answers, row by row. */
   readonly marks: Int32Array
   /** `capacity` flags: a row whose flag is not 0 is not answered with the others. The answer clears them. */
@@ -55,7 +68,7 @@ export interface PacketQueue {
   /**
    * Blocks until packets come, for at most `timeoutMs` (below 0: for ever), and returns how many rows it filled. 0 means
    * woken, timed out, or nothing but errors. A wake is taken by the receive that sees it, which may return packets as
-   * well: look at the mailbox after every receive.
+   * well: look at the mailbox after every receive that has counted one.
    *
    * @throws SystemError EBUSY when the packets of the last receive are not answered, EBADF after `close`.
    */

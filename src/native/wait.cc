@@ -10,7 +10,7 @@
 
 namespace knp {
 
-int WaitForInput(int fd, int eventFd, int timeoutMs, bool* readable) {
+int WaitForInput(int fd, int eventFd, int timeoutMs, bool* readable, bool* woken) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::max(timeoutMs, 0));
   pollfd watched[2] = {{fd, POLLIN, 0}, {eventFd, POLLIN, 0}};
@@ -24,7 +24,8 @@ int WaitForInput(int fd, int eventFd, int timeoutMs, bool* readable) {
       remainingMs = static_cast<int>(std::max<int64_t>(left, 0));
     }
   }
-  if (watched[1].revents != 0) {
+  *woken = watched[1].revents != 0;
+  if (*woken) {
     uint64_t wakes;
     // Nothing to read is fine: the eventfd does not block, and one read takes all wakes.
     if (read(eventFd, &wakes, sizeof wakes) < 0 && errno != EAGAIN && errno != EINTR) return errno;

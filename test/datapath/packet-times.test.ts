@@ -8,14 +8,14 @@ const CAPACITY = 4
 class Thread {
   readonly words: TimeWords = createTimes()
   #nowMs = 1000
-  readonly #times = new PacketTimes(this.words, CAPACITY, () => this.#nowMs)
+  readonly #times = new PacketTimes(this.words, CAPACITY, this.#nowMs)
 
   /** It waits for so long, or works on something else; then it receives so many packets and answers them after so long. */
   batch(beforeMs: number, count: number, tookMs: number): void {
     this.#nowMs += beforeMs
-    this.#times.received(count)
+    this.#times.received(count, this.#nowMs)
     this.#nowMs += tookMs
-    this.#times.answered(count)
+    this.#times.answered(count, this.#nowMs)
   }
 }
 
