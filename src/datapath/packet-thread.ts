@@ -4,7 +4,7 @@ import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
 import type { Mode } from '../mode.ts'
 import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
-import { openQueue, type QueueOptions, STATE_RECEIVED_MS, STATE_WAKES } from '../native/queue.ts'
+import { openQueue, type QueueOptions, STATE_RECEIVED_MS } from '../native/queue.ts'
 import { DecisionTally, type TallyWords } from './decision-tally.ts'
 import { type FlowRing, FlowWriter } from './flow-ring.ts'
 import { PacketJudge, type UnknownLocal } from './judge.ts'
@@ -14,18 +14,13 @@ import type { MarkLayout } from './marks.ts'
 import { type Counters, holdPackets, judgeBatch, noteHeld, noteQueueCounters } from './packet-loop.ts'
 import { PacketTimes, type TimeWords } from './packet-times.ts'
 
-/** What the packet thread starts with. */
-export interface PacketThreadData {
+/** What a packet thread is told of how it is to work. */
+export interface PacketThreadOptions {
   readonly queue: QueueOptions
   /** In place of the queue: the log of what the kernel has answered by itself. Then nothing is decided, only noted. */
   readonly log?: PacketLogOptions
   readonly marks: MarkLayout
   readonly mode?: Mode
-  readonly counters: Counters
-  /** Where decisions of the generation are counted. */
-  readonly tally: TallyWords
-  readonly times: TimeWords
-  readonly flows: FlowRing
   readonly generation: Generation
   readonly stamp: number
   /** Which addresses are those of pods here. */
@@ -34,6 +29,17 @@ export interface PacketThreadData {
   readonly hold?: { readonly holdMs: number; readonly unknownLocal: UnknownLocal }
   /** Of third parties; the thread loads them for itself. */
   readonly evaluators: readonly EvaluatorModule[]
+}
+
+/** What a packet thread starts with: that, and the memory that it shares with the main thread. */
+export interface PacketThreadData extends PacketThreadOptions {
+  /** One int32: how many messages were posted to the thread. It is raised between a message and the wake for it. */
+  readonly mail: Int32Array<SharedArrayBuffer>
+  readonly counters: Counters
+  /** Where decisions of the generation are counted. */
+  readonly tally: TallyWords
+  readonly times: TimeWords
+  readonly flows: FlowRing
 }
 
 /** To the packet thread. */
@@ -76,7 +82,7 @@ const MAX_HELD_PER_ADDRESS = 32
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKind[]): void {
-  const { marks, mode = 'enforce', generation, stamp, tally, pods = noPodPlaces, hold } = data
+  const { mail, marks, mode = 'enforce', generation, stamp, tally, pods = noPodPlaces, hold } = data
   const judge = new PacketJudge(attachEngine(generation, kinds), generation, stamp, marks, {
     mode,
     pods: localPods(pods),
@@ -87,8 +93,13 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
   try {
     const { wakeFd, socketFd } = work
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
+    let taken = 0
     for (;;) {
-      if (!work.takeBatch()) continue
+      const count = work.takeBatch()
+      const posted = Atomics.load(mail, 0)
+      // A look into the mailbox costs as much as a decision.
+      if (count > 0 && posted === taken) continue
+      taken = posted
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
@@ -110,8 +121,8 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
 interface Work {
   readonly wakeFd: number
   readonly socketFd: number
-  /** Waits for packets, or for a wake. Answers whether to look for messages: each look costs as much as a decision. */
-  takeBatch(): boolean
+  /** Waits for packets, or for a wake. Answers how many packets came. */
+  takeBatch(): number
   /** Others may be known now. */
   judgeAgain(): void
   close(): void
@@ -128,7 +139,6 @@ function workOfQueue(
   const capacity = Math.min(MAX_HELD, Math.ceil(options.maxLength * HELD_PART))
   const limits = { holdMs, capacity, perAddress: MAX_HELD_PER_ADDRESS, isOnce: unknownLocal === 'allow' }
   const held = holdPackets(queue, judge, limits, { counters, flows })
-  const hasWoken = wakesOf(queue)
   let batch = 0
   return {
     wakeFd: queue.wakeFd,
@@ -138,7 +148,7 @@ function workOfQueue(
       if (held.size > 0) held.expire(performance.now())
       noteHeld(held, counters)
       if (count === 0 || batch++ % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
-      return count === 0 || hasWoken()
+      return count
     },
     judgeAgain() {
       held.judgeAgain()
@@ -151,23 +161,12 @@ function workOfQueue(
 function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketThreadData, judge: PacketJudge): Work {
   const log = openPacketLog(options)
   const flows = new FlowWriter(ring)
-  const hasWoken = wakesOf(log)
   return {
     wakeFd: log.wakeFd,
     socketFd: -1,
-    takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS) === 0 || hasWoken(),
+    takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS),
     judgeAgain() {},
     close: () => log.close(),
-  }
-}
-
-/** Whether there was a wake since it was last asked. */
-function wakesOf({ state }: { readonly state: Float64Array }): () => boolean {
-  let seen = state[STATE_WAKES]!
-  return () => {
-    const before = seen
-    seen = state[STATE_WAKES]!
-    return seen !== before
   }
 }
 

@@ -6,7 +6,7 @@ import { createTally, type TallyWords } from './decision-tally.ts'
 import { createFlowRing, type FlowRing } from './flow-ring.ts'
 import type { PodPlaces } from './local-pods.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
-import type { FromPacketThread, PacketThreadData, ToPacketThread } from './packet-thread.ts'
+import type { FromPacketThread, PacketThreadData, PacketThreadOptions, ToPacketThread } from './packet-thread.ts'
 import { createTimes, type TimeWords } from './packet-times.ts'
 
 /** Decisions, and the policies that they are told apart by. */
@@ -29,6 +29,7 @@ export class PacketThread {
   /** What it has decided. */
   readonly flows: FlowRing
   readonly #worker: Worker
+  readonly #mail: PacketThreadData['mail']
   readonly #wakeFd: number
   readonly #swaps = new Map<number, { resolve(): void; reject(error: unknown): void }>()
   readonly #exited: Promise<void>
@@ -40,20 +41,21 @@ export class PacketThread {
   #fail!: (error: unknown) => void
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
-  static async start(data: Omit<PacketThreadData, 'counters' | 'tally' | 'times' | 'flows'>): Promise<PacketThread> {
+  static async start(options: PacketThreadOptions): Promise<PacketThread> {
+    const mail = new Int32Array(new SharedArrayBuffer(4))
     const counters = createCounters()
     const times = createTimes()
     const flows = createFlowRing()
-    const tally = tallyFor(data.generation)
+    const tally = tallyFor(options.generation)
     // Node runs the source as it is in tests, the compiled file otherwise.
     const entry = new URL(
       import.meta.url.endsWith('.ts') ? './packet-thread.ts' : './packet-thread.js',
       import.meta.url,
     )
     const worker = new Worker(entry, {
-      workerData: { ...data, counters, tally: tally.words, times, flows } satisfies PacketThreadData,
+      workerData: { ...options, mail, counters, tally: tally.words, times, flows } satisfies PacketThreadData,
     })
-    const queue = data.queue.number
+    const queue = options.queue.number
     const { wakeFd, socketFd } = await new Promise<Extract<FromPacketThread, { type: 'bound' }>>((resolve, reject) => {
       const onExit = () => reject(endedError(queue))
       worker.once('error', reject)
@@ -65,12 +67,12 @@ export class PacketThread {
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, { wakeFd, socketFd }, queue, { counters, times, flows, tally })
+    return new PacketThread(worker, { mail, wakeFd, socketFd }, queue, { counters, times, flows, tally })
   }
 
   private constructor(
     worker: Worker,
-    { wakeFd, socketFd }: { readonly wakeFd: number; readonly socketFd: number },
+    { mail, wakeFd, socketFd }: Pick<PacketThreadData, 'mail'> & { readonly wakeFd: number; readonly socketFd: number },
     queue: number,
     { counters, times, flows, tally }: { counters: Counters; times: TimeWords; flows: FlowRing; tally: Tally },
   ) {
@@ -81,6 +83,7 @@ export class PacketThread {
     this.#tally = tally
     this.flows = flows
     this.#worker = worker
+    this.#mail = mail
     this.#wakeFd = wakeFd
     this.failure = new Promise((_, reject) => {
       this.#fail = (error) => {
@@ -150,6 +153,7 @@ export class PacketThread {
 
   #send(message: ToPacketThread): void {
     this.#worker.postMessage(message)
+    Atomics.add(this.#mail, 0, 1)
     wakeQueue(this.#wakeFd)
   }
 }

@@ -5,7 +5,7 @@ import type { FlowRing } from './flow-ring.ts'
 import { type HistogramReading, packetBounds, readHistograms } from './histogram.ts'
 import type { PodPlaces } from './local-pods.ts'
 import { counterNames, readCounters } from './packet-loop.ts'
-import type { PacketThreadData } from './packet-thread.ts'
+import type { PacketThreadOptions } from './packet-thread.ts'
 import { StallWatch } from './stall-watch.ts'
 import { PacketThread } from './thread.ts'
 
@@ -13,7 +13,7 @@ import { PacketThread } from './thread.ts'
 export type PacketCounters = ReturnType<typeof readCounters>
 
 /** What the packet threads start with: one for each queue, everything else is the same for all. */
-export type PacketThreadsData = Omit<PacketThreadData, 'queue' | 'counters' | 'tally' | 'times' | 'flows'> & {
+export type PacketThreadsOptions = Omit<PacketThreadOptions, 'queue'> & {
   readonly queues: readonly QueueOptions[]
   /** The group of the packet log that tells what the kernel answers by itself; left out where nobody is to know. */
   readonly logGroup?: number
@@ -53,7 +53,7 @@ export class PacketThreads {
    * Binds all queues and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST, which names the queue;
    * then none of them is bound.
    */
-  static async start({ queues, logGroup, ...data }: PacketThreadsData): Promise<PacketThreads> {
+  static async start({ queues, logGroup, ...data }: PacketThreadsOptions): Promise<PacketThreads> {
     const threads: PacketThread[] = []
     const log = new LogThread()
     // The process cannot end while a thread is blocked in the kernel. One listener: Node warns of more than ten.

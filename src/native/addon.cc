@@ -30,18 +30,19 @@ bool IsEventDescriptor(int fd) {
   return length == sizeof expected - 1 && std::memcmp(target, expected, sizeof expected - 1) == 0;
 }
 
+bool WakeEvent(int fd) {
+  const uint64_t one = 1;
+  ssize_t written;
+  do {
+    written = write(fd, &one, sizeof one);
+  } while (written < 0 && errno == EINTR);
+  // EAGAIN is a full counter, which wakes as well.
+  return written == sizeof one || errno == EAGAIN;
+}
+
 Napi::Value Wake(const Napi::CallbackInfo& info) {
   const int fd = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
-  bool woken = false;
-  if (fd >= 0 && IsEventDescriptor(fd)) {
-    const uint64_t one = 1;
-    ssize_t written;
-    do {
-      written = write(fd, &one, sizeof one);
-    } while (written < 0 && errno == EINTR);
-    // EAGAIN is a full counter, which wakes as well.
-    woken = written == sizeof one || errno == EAGAIN;
-  }
+  const bool woken = IsEventDescriptor(fd) ? WakeEvent(fd) : knp::NetfilterSocket::Wake(fd);
   return Napi::Boolean::New(info.Env(), woken);
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include <cerrno>
 
@@ -25,6 +26,13 @@ uint32_t PortIdAt(int fd) {
   return getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0 ? address.nl_pid : 0;
 }
 
+bool IsNetfilterSocket(int fd) {
+  int domain;
+  int protocol;
+  return ReadOption(fd, SO_DOMAIN, &domain) && domain == AF_NETLINK && ReadOption(fd, SO_PROTOCOL, &protocol) &&
+         protocol == NETLINK_NETFILTER;
+}
+
 }  // namespace
 
 int NetfilterSocket::Open(int protocol) {
@@ -43,14 +51,13 @@ int NetfilterSocket::Open(int protocol) {
 int NetfilterSocket::Adopt(int fd) {
   if (PortIdOf(fd) == 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return EINVAL;
   descriptor_.Reset(fd);
+  // Whatever the former process had set.
+  timeoutMs_ = 0;
   return 0;
 }
 
 uint32_t NetfilterSocket::PortIdOf(int fd) {
-  int domain;
-  int protocol;
-  if (!ReadOption(fd, SO_DOMAIN, &domain) || domain != AF_NETLINK) return 0;
-  if (!ReadOption(fd, SO_PROTOCOL, &protocol) || protocol != NETLINK_NETFILTER) return 0;
+  if (!IsNetfilterSocket(fd)) return 0;
   Descriptor local;
   local.Reset(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
   uint64_t here;
@@ -78,6 +85,32 @@ void NetfilterSocket::RaiseBuffer(int forced, int plain, int bytes) {
   if (setsockopt(fd(), SOL_SOCKET, forced, &bytes, sizeof bytes) != 0) {
     setsockopt(fd(), SOL_SOCKET, plain, &bytes, sizeof bytes);
   }
+}
+
+int NetfilterSocket::WaitFlags(int timeoutMs) {
+  if (timeoutMs == 0) return MSG_DONTWAIT;
+  if (timeoutMs != timeoutMs_) {
+    // Zero is no limit.
+    timeval timeout{};
+    if (timeoutMs > 0) timeout = {timeoutMs / 1000, timeoutMs % 1000 * 1000};
+    if (setsockopt(fd(), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout) == 0) timeoutMs_ = timeoutMs;
+  }
+  return 0;
+}
+
+bool NetfilterSocket::Wake(int fd) {
+  if (!IsNetfilterSocket(fd)) return false;
+  sockaddr_nl self{};
+  self.nl_family = AF_NETLINK;
+  self.nl_pid = PortIdAt(fd);
+  nlmsghdr message{};
+  message.nlmsg_len = sizeof message;
+  message.nlmsg_type = NLMSG_NOOP;
+  ssize_t sent;
+  do {
+    sent = sendto(fd, &message, sizeof message, MSG_DONTWAIT, reinterpret_cast<const sockaddr*>(&self), sizeof self);
+  } while (sent < 0 && errno == EINTR);
+  return sent == sizeof message;
 }
 
 int NetfilterSocket::Send(const void* data, size_t length) {

@@ -36,6 +36,17 @@ class NetfilterSocket {
   /** As large as the kernel allows, up to this. */
   void RaiseSendBuffer(int bytes);
   void RaiseReceiveBuffer(int bytes);
+  /**
+   * Prepares for a receive that blocks for at most `timeoutMs` (below 0: for ever) until a datagram comes, and answers the
+   * flag that it needs, if any.
+   */
+  int WaitFlags(int timeoutMs);
+  /**
+   * Makes the receive that is blocked on the socket behind the descriptor, or the next one, return: from any thread, by a
+   * message without a meaning to itself. A poll() beside the receive would cost every packet more. Returns whether it was
+   * delivered: not to a socket that is full, whose receive does not block, nor where the descriptor is no netfilter socket.
+   */
+  static bool Wake(int fd);
   /** Sends one datagram, whole or not at all. Returns 0, or an errno. */
   int Send(const void* data, size_t length);
 
@@ -43,6 +54,8 @@ class NetfilterSocket {
   void RaiseBuffer(int forced, int plain, int bytes);
 
   Descriptor descriptor_;
+  /** What the kernel was told last; it begins with no limit. */
+  int timeoutMs_ = -1;
 };
 
 }  // namespace knp

@@ -9,7 +9,7 @@ namespace knp {
 enum Field { kFamily, kHook, kMark, kOffset, kLength, kOriginalLength, kInInterface, kOutInterface, kId, kFields };
 
 /** float64 values of `state`, of queues and of logs; the order is that of queue.ts. */
-enum State { kWakes, kReceivedMs, kReceivedEpochMs, kAnsweredMs, kStates };
+enum State { kReceivedMs, kReceivedEpochMs, kAnsweredMs, kStates };
 
 /** A clock in ms: CLOCK_MONOTONIC, or CLOCK_REALTIME for the time since 1970. */
 inline double ClockMs(clockid_t clock) {

@@ -5,7 +5,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_log.h>
 #include <linux/netlink.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -14,7 +13,6 @@
 
 #include "packet-fields.h"
 #include "system-error.h"
-#include "wait.h"
 
 namespace knp {
 
@@ -67,8 +65,6 @@ void PacketLog::Open(const Napi::CallbackInfo& info) {
   if (group > 0xffff || copyBytes_ == 0 || copyBytes_ > kMaxCopyBytes || receiveBufferBytes > INT32_MAX / 2) {
     return ThrowSystemError(env, "options", EINVAL);
   }
-  event_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!event_.IsOpen()) return ThrowSystemError(env, "eventfd", errno);
   Allocate(env, info.This().As<Napi::Object>());
   if (env.IsExceptionPending()) return;
   int error = socket_.Open();
@@ -79,6 +75,8 @@ void PacketLog::Open(const Napi::CallbackInfo& info) {
     socket_.Close();
     return ThrowSystemError(env, "bind", error);
   }
+  info.This().As<Napi::Object>().DefineProperty(
+      Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, socket_.fd()), napi_enumerable));
 }
 
 void PacketLog::Allocate(Napi::Env env, Napi::Object self) {
@@ -97,7 +95,6 @@ void PacketLog::Allocate(Napi::Env env, Napi::Object self) {
       Napi::PropertyDescriptor::Value("denied", denied, napi_enumerable),
       Napi::PropertyDescriptor::Value("bytes", bytes, napi_enumerable),
       Napi::PropertyDescriptor::Value("state", state, napi_enumerable),
-      Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, event_.get()), napi_enumerable),
   });
 }
 
@@ -168,11 +165,7 @@ Napi::Value PacketLog::Receive(const Napi::CallbackInfo& info) {
   }
   const int timeoutMs = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
   if (rows_ == 0) {
-    bool readable = false;
-    bool woken = false;
-    int error = WaitForInput(socket_.fd(), event_.get(), timeoutMs, &readable, &woken);
-    if (woken) state_[kWakes]++;
-    if (error == 0 && readable) error = ReceiveBatch();
+    const int error = ReceiveBatch(timeoutMs);
     if (error != 0) {
       ThrowSystemError(env, "receive", error);
       return env.Undefined();
@@ -185,10 +178,11 @@ Napi::Value PacketLog::Receive(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(rows));
 }
 
-int PacketLog::ReceiveBatch() {
+int PacketLog::ReceiveBatch(int timeoutMs) {
+  const int flags = socket_.WaitFlags(timeoutMs);
   // An overflow is reported once, ahead of what is waiting behind it; how much it was the packets' numbers tell.
   for (int attempt = 0; attempt < 16; attempt++) {
-    const ssize_t length = recv(socket_.fd(), arena_, kBatchPackets * (kOverheadBytes + copyBytes_), MSG_DONTWAIT);
+    const ssize_t length = recv(socket_.fd(), arena_, kBatchPackets * (kOverheadBytes + copyBytes_), flags);
     if (length >= 0) {
       Parse(arena_, static_cast<size_t>(length));
       return 0;
@@ -268,7 +262,6 @@ Napi::Value PacketLog::Lost(const Napi::CallbackInfo& info) {
 
 void PacketLog::Close(const Napi::CallbackInfo&) {
   socket_.Close();
-  event_.Reset();
   rows_ = 0;
 }
 

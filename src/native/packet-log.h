@@ -15,7 +15,7 @@ namespace knp {
  * One bound group of netfilter's packet log: what rules say `log group` of, some of it at a time. Nobody waits for it; what
  * it cannot keep up with is counted.
  *
- * Used by one thread; its eventfd may be written by any. Everything that packets touch is allocated once.
+ * Used by one thread; any may wake it. Everything that packets touch is allocated once.
  */
 class PacketLog : public Napi::ObjectWrap<PacketLog> {
  public:
@@ -31,14 +31,13 @@ class PacketLog : public Napi::ObjectWrap<PacketLog> {
   void Allocate(Napi::Env env, Napi::Object self);
   /** Returns 0, or an errno. */
   int Bind(uint16_t group);
-  /** Fills the rows from one datagram. Returns 0, or an errno. */
-  int ReceiveBatch();
+  /** Waits until something comes, and fills the rows from one datagram. Returns 0, or an errno. */
+  int ReceiveBatch(int timeoutMs);
   /** Returns the errno of the acknowledgement of the settings, or -1 when the datagram holds none. */
   int Parse(const uint8_t* datagram, size_t length);
   bool ParsePacket(const uint8_t* message, size_t length);
 
   NetfilterSocket socket_;
-  Descriptor event_;
   uint32_t copyBytes_ = 0;
 
   // Views of ArrayBuffers that `this` holds as constant properties, so they live as long as it does.

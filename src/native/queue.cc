@@ -6,7 +6,6 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
-#include <sys/eventfd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,7 +13,6 @@
 
 #include "packet-fields.h"
 #include "system-error.h"
-#include "wait.h"
 
 namespace knp {
 
@@ -83,8 +81,6 @@ void Queue::Open(const Napi::CallbackInfo& info) {
     return ThrowSystemError(env, "options", EINVAL);
   }
 
-  event_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!event_.IsOpen()) return ThrowSystemError(env, "eventfd", errno);
   Allocate(env, info.This().As<Napi::Object>());
   if (env.IsExceptionPending()) return;
 
@@ -100,8 +96,11 @@ void Queue::Open(const Napi::CallbackInfo& info) {
     socket_.Close();
     return ThrowSystemError(env, isKept ? "take over" : "bind", error);
   }
-  info.This().As<Napi::Object>().DefineProperty(
-      Napi::PropertyDescriptor::Value("socketFd", Napi::Number::New(env, socket_.fd()), napi_enumerable));
+  const Napi::Number fd = Napi::Number::New(env, socket_.fd());
+  info.This().As<Napi::Object>().DefineProperties({
+      Napi::PropertyDescriptor::Value("socketFd", fd, napi_enumerable),
+      Napi::PropertyDescriptor::Value("wakeFd", fd, napi_enumerable),
+  });
 }
 
 void Queue::Allocate(Napi::Env env, Napi::Object self) {
@@ -127,7 +126,6 @@ void Queue::Allocate(Napi::Env env, Napi::Object self) {
       Napi::PropertyDescriptor::Value("held", held, napi_enumerable),
       Napi::PropertyDescriptor::Value("bytes", bytes, napi_enumerable),
       Napi::PropertyDescriptor::Value("state", state, napi_enumerable),
-      Napi::PropertyDescriptor::Value("wakeFd", Napi::Number::New(env, event_.get()), napi_enumerable),
   });
 
   vectors_.resize(capacity_);
@@ -277,12 +275,7 @@ Napi::Value Queue::Receive(const Napi::CallbackInfo& info) {
     return env.Undefined();
   }
   if (rows_ == 0) {
-    bool readable = false;
-    bool woken = false;
-    const int timeoutMs = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
-    int error = WaitForInput(socket_.fd(), event_.get(), timeoutMs, &readable, &woken);
-    if (woken) state_[kWakes]++;
-    if (error == 0 && readable) error = ReceiveBatch();
+    const int error = ReceiveBatch(info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1);
     if (error != 0) {
       ThrowSystemError(env, "receive", error);
       return env.Undefined();
@@ -294,10 +287,11 @@ Napi::Value Queue::Receive(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(rows_));
 }
 
-int Queue::ReceiveBatch() {
+int Queue::ReceiveBatch(int timeoutMs) {
+  const int flags = socket_.WaitFlags(timeoutMs);
   // An overflow is reported once, ahead of what is waiting behind it; the bound is against an endless storm.
   for (int attempt = 0; attempt < 16; attempt++) {
-    const int count = recvmmsg(socket_.fd(), headers_.data(), static_cast<unsigned>(capacity_), MSG_DONTWAIT, nullptr);
+    const int count = recvmmsg(socket_.fd(), headers_.data(), static_cast<unsigned>(capacity_), flags | MSG_WAITFORONE, nullptr);
     if (count < 0) {
       if (errno == EAGAIN) return 0;
       if (errno == EINTR) continue;
@@ -470,7 +464,6 @@ Napi::Value Queue::Counters(const Napi::CallbackInfo& info) {
 void Queue::Close(const Napi::CallbackInfo&) {
   // When nobody else has the socket open, the kernel unbinds its queue and drops what waits in it.
   socket_.Close();
-  event_.Reset();
   rows_ = 0;
   handedOut_ = false;
 }

@@ -17,7 +17,7 @@ namespace knp {
 /**
  * One bound NFQUEUE. Reads netlink framing only and never looks into a packet.
  *
- * Used by one thread; its eventfd may be written by any. Everything the packet path touches is allocated once.
+ * Used by one thread; any may wake it. Everything the packet path touches is allocated once.
  * Every packet handed out by receive() is answered by the next answer(), or held back by it and answered by its id later.
  */
 class Queue : public Napi::ObjectWrap<Queue> {
@@ -46,8 +46,8 @@ class Queue : public Napi::ObjectWrap<Queue> {
   enum class Command { kBind, kNone };
   /** Asks for all settings of the queue, in one message; the kernel acknowledges it. Returns 0, or an errno. */
   int Configure(uint16_t number, uint32_t maxLength, Command command);
-  /** Fills the rows from what is waiting. Returns 0, or an errno. */
-  int ReceiveBatch();
+  /** Waits until something comes, and fills the rows from what is there. Returns 0, or an errno. */
+  int ReceiveBatch(int timeoutMs);
   /** Returns the errno of the acknowledgement of the settings, or -1 when the datagram holds none. */
   int Parse(uint8_t* datagram, size_t length);
   bool ParsePacket(uint8_t* message, size_t length);
@@ -58,7 +58,6 @@ class Queue : public Napi::ObjectWrap<Queue> {
   uint8_t* Slot(size_t index) { return arena_ + index * slotBytes_; }
 
   NetfilterSocket socket_;
-  Descriptor event_;
 
   uint32_t copyBytes_ = 0;
   size_t capacity_ = 0;

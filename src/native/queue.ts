@@ -25,15 +25,13 @@ export const FIELD_OUT_INTERFACE = 7
 export const FIELD_ID = 8
 
 /** How many float64 values {@link PacketQueue.state} has; the STATE_ constants are their places in it. */
-export const STATES = 4
-/** How many receives have taken a wake. */
-export const STATE_WAKES = 0
+export const STATES = 3
 /** When the last receive ended, or the queue was opened, in ms of a clock that only goes forward. */
-export const STATE_RECEIVED_MS = 1
+export const STATE_RECEIVED_MS = 0
 /** The same in ms since 1970. */
-export const STATE_RECEIVED_EPOCH_MS = 2
+export const STATE_RECEIVED_EPOCH_MS = 1
 /** When the last answer was sent, by the clock of STATE_RECEIVED_MS. */
-export const STATE_ANSWERED_MS = 3
+export const STATE_ANSWERED_MS = 2
 
 /** What went wrong since the queue was opened. */
 export interface QueueCounters {
@@ -57,7 +55,7 @@ export interface PacketQueue {
   readonly packets: Int32Array
   /** What the kernel copied; see {@link FIELD_OFFSET}. Only to be read. */
   readonly bytes: Uint8Array
-  /** What the queue tells about its calls; see {@link STATE_WAKES}. Clocks are read here: each reading costs more in JavaScript. */
+  /** What the queue tells about its calls; see {@link STATE_RECEIVED_MS}. Clocks are read here: each reading costs more in JavaScript. */
   readonly state: Float64Array
   /** `capacity` marks: what the caller answers, row by row. */
   readonly marks: Int32Array
@@ -67,8 +65,8 @@ export interface PacketQueue {
   readonly wakeFd: number
   /**
    * Blocks until packets come, for at most `timeoutMs` (below 0: for ever), and returns how many rows it filled. 0 means
-   * woken, timed out, or nothing but errors. A wake is taken by the receive that sees it, which may return packets as
-   * well: look at the mailbox after every receive that has counted one.
+   * woken, timed out, or nothing but errors. A receive that takes a wake may return packets as well: what the wake is for
+   * must be told in another way too.
    *
    * @throws SystemError EBUSY when the packets of the last receive are not answered, EBADF after `close`.
    */
@@ -121,7 +119,7 @@ export interface QueueOptions {
 
 /**
  * Binds a queue of this network namespace: packets are copied, kept whole (GSO), and go on unanswered when the queue or
- * the socket is full (fail-open). Or takes it over: then `socketFd` is `keptFd`, and every packet that waits in the queue
+ * the socket is full (fail-open). Or takes it over: then its socket is that of `keptFd`, and every packet that waits in the queue
  * is handed out, those too that the former process had received and not answered.
  *
  * @throws KnpError QUEUE_TAKEN when another socket has it, PERMISSION without CAP_NET_ADMIN, UNSUPPORTED_HOST when the
@@ -139,9 +137,9 @@ export function openQueue({ keptFd, ...options }: QueueOptions): BoundQueue {
 }
 
 /**
- * Makes the receive that is blocked on this queue, or its next one, return. From any thread of this process.
+ * Makes the receive that is blocked on this queue or log, or its next one, return. From any thread of this process.
  *
- * @returns Whether it was delivered; `false` when the queue is closed.
+ * @returns Whether it was delivered; `false` when the queue is closed, and when its socket is full: then no receive blocks.
  */
 export function wakeQueue(wakeFd: number): boolean {
   return loadAddon().wake(wakeFd)

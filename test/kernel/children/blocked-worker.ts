@@ -4,7 +4,7 @@ import { openQueue } from '../../../src/native/queue.ts'
 import { ANSWERS } from '../../conformance/queue.ts'
 import { QUEUE } from './traffic.ts'
 
-/** What the worker reports: first its eventfd, then each receive. */
+/** What the worker reports: first what wakes it, then each receive. */
 export type WorkerReport =
   | { readonly kind: 'bound'; readonly wakeFd: number }
   | { readonly kind: 'received'; readonly count: number; readonly at: number }

@@ -121,7 +121,7 @@ t.test('a wake before the receive is not lost, and is taken by it', async (t) =>
   t.equal(queue.receive(0), 0)
 })
 
-t.test('a descriptor that is no eventfd is not written to', async (t) => {
+t.test('a descriptor that is neither an eventfd nor a netfilter socket is not written to', async (t) => {
   t.equal(wakeQueue(1), false)
   t.equal(wakeQueue(-1), false)
   t.equal(wakeQueue(99_999), false)

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readlinkSync } from 'node:fs'
 import { openQueue, type QueueCounters } from '../../../src/native/queue.ts'
 import { packetAt } from '../../conformance/queue.ts'
 import { QUEUE } from './traffic.ts'
@@ -16,6 +17,9 @@ const mark = Number(process.argv[2])
 process.stdout.write('ready\n')
 await once(process.stdin, 'data')
 const keptFd = 3
+// A number that was closed is the next one's.
+const socketAt = (fd: number) => readlinkSync(`/proc/self/fd/${fd}`)
+const kept = socketAt(keptFd)
 const queue = openQueue({
   number: QUEUE,
   copyBytes: 128,
@@ -24,7 +28,7 @@ const queue = openQueue({
   receiveBufferBytes: 1 << 20,
   keptFd,
 })
-const isTakenOver = queue.socketFd === keptFd
+const isTakenOver = socketAt(queue.socketFd) === kept
 const numbers: number[] = []
 for (let count = queue.receive(100); count > 0; count = queue.receive(100)) {
   for (let row = 0; row < count; row++) numbers.push(packetAt(queue, row).at(-1)!)
