@@ -5,7 +5,7 @@ import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
 import type { Mode } from '../mode.ts'
 import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
 import { openQueue, type QueueOptions, STATE_RECEIVED_MS } from '../native/queue.ts'
-import { DecisionTally, type TallyWords } from './decision-tally.ts'
+import { createTally, DecisionTally, type TallyWords } from './decision-tally.ts'
 import { type FlowRing, FlowWriter } from './flow-ring.ts'
 import { PacketJudge, type UnknownLocal } from './judge.ts'
 import { localPods, noPodPlaces, type PodPlaces } from './local-pods.ts'
@@ -13,6 +13,7 @@ import { noteBatch } from './log-loop.ts'
 import type { MarkLayout } from './marks.ts'
 import { type Counters, holdPackets, judgeBatch, noteHeld, noteQueueCounters } from './packet-loop.ts'
 import { PacketTimes, type TimeWords } from './packet-times.ts'
+import { WARM_UP_DECISIONS, WarmUp } from './warm-up.ts'
 
 /** What a packet thread is told of how it is to work. */
 export interface PacketThreadOptions {
@@ -82,28 +83,31 @@ const MAX_HELD_PER_ADDRESS = 32
 
 /** Decides packets until it is told to stop. It blocks in the kernel: no event of this thread's loop runs meanwhile. */
 function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKind[]): void {
-  const { mail, marks, mode = 'enforce', generation, stamp, tally, pods = noPodPlaces, hold } = data
-  const judge = new PacketJudge(attachEngine(generation, kinds), generation, stamp, marks, {
-    mode,
-    pods: localPods(pods),
-    unknownLocal: hold?.unknownLocal ?? 'deny',
-  })
-  judge.setTally(new DecisionTally(tally, generation.policyCounts))
+  const { mail, generation, tally, evaluators } = data
+  const judge = judgeOf(data, kinds, tally)
+  let latest = generation
+  // Evaluators of third parties are not asked about what nobody sent.
+  const isWarmedUp = !data.log && evaluators.length === 0
+  const warmUp = new WarmUp(isWarmedUp ? WARM_UP_DECISIONS : 0, (generation) =>
+    judgeOf({ ...data, generation }, kinds, createTally(generation.policyCounts)),
+  )
   const work = data.log ? workOfLog(data.log, data, judge) : workOfQueue(data, judge)
   try {
     const { wakeFd, socketFd } = work
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
     let taken = 0
     for (;;) {
-      const count = work.takeBatch()
+      const count = work.takeBatch(warmUp.isUnderWay ? 0 : RECEIVE_TIMEOUT_MS)
       const posted = Atomics.load(mail, 0)
       // A look into the mailbox costs as much as a decision.
-      if (count > 0 && posted === taken) continue
+      if (posted === taken && count > 0) continue
+      if (posted === taken) warmUp.step(latest)
       taken = posted
       for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
         const message = note.message as ToPacketThread
         if (message.type === 'stop') return
         const { generation, stamp, tally, pods } = message
+        latest = generation
         judge.swap(attachEngine(generation, kinds), generation, stamp)
         if (tally) judge.setTally(new DecisionTally(tally, generation.policyCounts))
         if (pods) judge.setLocalPods(localPods(pods))
@@ -117,12 +121,26 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
   }
 }
 
+function judgeOf(
+  { generation, stamp, marks, mode = 'enforce', pods = noPodPlaces, hold }: PacketThreadOptions,
+  kinds: readonly PolicyKind[],
+  tally: TallyWords,
+): PacketJudge {
+  const judge = new PacketJudge(attachEngine(generation, kinds), generation, stamp, marks, {
+    mode,
+    pods: localPods(pods),
+    unknownLocal: hold?.unknownLocal ?? 'deny',
+  })
+  judge.setTally(new DecisionTally(tally, generation.policyCounts))
+  return judge
+}
+
 /** What the thread does between two messages. */
 interface Work {
   readonly wakeFd: number
   readonly socketFd: number
-  /** Waits for packets, or for a wake. Answers how many packets came. */
-  takeBatch(): number
+  /** Waits for packets, or for a wake, for at most so long. Answers how many packets came. */
+  takeBatch(timeoutMs: number): number
   /** Others may be known now. */
   judgeAgain(): void
   close(): void
@@ -143,8 +161,8 @@ function workOfQueue(
   return {
     wakeFd: queue.wakeFd,
     socketFd: queue.socketFd,
-    takeBatch() {
-      const count = judgeBatch(queue, judge, counters, flows, pauseMs(held), { times, held })
+    takeBatch(timeoutMs) {
+      const count = judgeBatch(queue, judge, counters, flows, Math.min(timeoutMs, pauseMs(held)), { times, held })
       if (held.size > 0) held.expire(performance.now())
       noteHeld(held, counters)
       if (count === 0 || batch++ % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
@@ -164,7 +182,7 @@ function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketT
   return {
     wakeFd: log.wakeFd,
     socketFd: -1,
-    takeBatch: () => noteBatch(log, judge, counters, flows, RECEIVE_TIMEOUT_MS),
+    takeBatch: (timeoutMs) => noteBatch(log, judge, counters, flows, timeoutMs),
     judgeAgain() {},
     close: () => log.close(),
   }
@@ -172,8 +190,7 @@ function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketT
 
 /** Until something is to be done without a packet or a message. */
 function pauseMs({ deadlineMs }: { readonly deadlineMs: number | undefined }): number {
-  if (deadlineMs === undefined) return RECEIVE_TIMEOUT_MS
-  return Math.min(RECEIVE_TIMEOUT_MS, Math.max(0, Math.ceil(deadlineMs - performance.now())))
+  return deadlineMs === undefined ? RECEIVE_TIMEOUT_MS : Math.max(0, Math.ceil(deadlineMs - performance.now()))
 }
 
 const port = parentPort!

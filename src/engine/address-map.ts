@@ -22,6 +22,15 @@ export function lookupAddress({ v4, v6 }: AddressTables, address: Address): numb
   return isIPv4(address) ? lookup4(v4, address.w3) : lookup6(v6, address)
 }
 
+/** Some of the IPv4 addresses in it, at most so many: numbers of 32 bits, unsigned. */
+export function someIPv4({ v4 }: AddressTables, most: number): number[] {
+  const found: number[] = []
+  for (let at = 0; at < v4.length && found.length < most; at += V4_WORDS) {
+    if (v4[at + 1] !== 0) found.push(v4[at]! >>> 0)
+  }
+  return found
+}
+
 function lookup4(table: Words, word: number): number {
   const mask = table.length / V4_WORDS - 1
   for (let slot = hash4(word) & mask; ; slot = (slot + 1) & mask) {

@@ -7,7 +7,7 @@ export {
   parseAddress,
   parseBlock,
 } from './address.ts'
-export { OUTSIDE } from './address-map.ts'
+export { OUTSIDE, someIPv4 } from './address-map.ts'
 export { readAdminNetworkPolicy, readBaselineAdminNetworkPolicy } from './admin-network-policy.ts'
 export { readClusterNetworkPolicy } from './cluster-network-policy.ts'
 export {
