@@ -126,12 +126,19 @@ export function isSystemError(error: unknown): error is SystemError {
   return error instanceof Error && 'errno' in error && 'operation' in error
 }
 
+let addon: Addon | undefined
+
 /**
- * Loads the addon built for this machine. Node keeps it after the first call, one instance a thread.
+ * Loads the addon built for this machine, once a thread: asking Node for it again is no cheap look-up.
  *
  * @throws KnpError NATIVE_MISSING when there is none, or it cannot be loaded here.
  */
 export function loadAddon(): Addon {
+  addon ??= load()
+  return addon
+}
+
+function load(): Addon {
   const path = fileURLToPath(new URL(`../../prebuilds/${process.platform}-${process.arch}/knp.node`, import.meta.url))
   try {
     return createRequire(import.meta.url)(path) as Addon

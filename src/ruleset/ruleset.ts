@@ -20,6 +20,7 @@ import {
 } from '../native/nftables.ts'
 import { type Failsafe, formatFailsafe } from './failsafe.ts'
 import { runNft } from './nft.ts'
+import { Rechecks } from './rechecks.ts'
 import {
   chainNames,
   counters,
@@ -126,10 +127,7 @@ export class Ruleset {
   #answerStamp: number | undefined
   /** What valid connections carry; `undefined` before the first install. */
   #connectionStamp: number | undefined
-  /** Addresses being rechecked, and at which change they were named last. */
-  readonly #rechecks = new Map<string, { readonly address: Address; readonly change: number }>()
-  /** What of them the kernel has. */
-  #rechecked: ReadonlyMap<string, { readonly address: Address }> = new Map()
+  readonly #rechecks = new Rechecks()
   #changes = 0
   /** What of the wanted is in the rules in the kernel, and not in sets. */
   #inRules: string | undefined
@@ -199,7 +197,7 @@ export class Ruleset {
 
   /** What is being rechecked since this change or an earlier one. Throws nothing. */
   get rechecks(): { readonly change: number; readonly addresses: readonly Address[] } {
-    return { change: this.#changes, addresses: Array.from(this.#rechecks.values(), ({ address }) => address) }
+    return { change: this.#changes, addresses: this.#rechecks.addresses }
   }
 
   /** The valid stamp, in connection marks. */
@@ -212,11 +210,10 @@ export class Ruleset {
    * remembered of them are right.
    */
   endRecheck(upToChange: number): void {
-    for (const [text, { change }] of [...this.#rechecks]) if (change <= upToChange) this.#rechecks.delete(text)
+    this.#rechecks.end(upToChange)
     const changes = this.#putRechecks(batch(TABLE))
-    if (changes.messages.length === 0) return
-    commit(this.#netlink, changes)
-    this.#rechecked = new Map(this.#rechecks)
+    if (changes.messages.length > 0) commit(this.#netlink, changes)
+    this.#rechecks.told()
   }
 
   /**
@@ -338,7 +335,7 @@ export class Ruleset {
   #takeOver(): Batch {
     this.#subjects.clear()
     this.#known.clear()
-    this.#rechecked = new Map()
+    this.#rechecks.flushed()
     this.#answerStamp = undefined
     const changes = batch(TABLE)
     for (const set of Object.values(sets)) changes.flushSet(set)
@@ -378,7 +375,7 @@ export class Ruleset {
 
   /** Whether so many can be rechecked one by one. */
   #recheckAlso(addresses: readonly Address[]): boolean {
-    for (const address of addresses) this.#rechecks.set(formatAddress(address), { address, change: this.#changes })
+    this.#rechecks.add(addresses, this.#changes)
     return this.#rechecks.size <= MAX_RECHECKED
   }
 
@@ -410,29 +407,22 @@ export class Ruleset {
     this.#subjects.take(subjects)
     this.#known.take(known)
     this.#answerStamp = wanted.answerStamp
-    this.#rechecked = new Map(this.#rechecks)
+    this.#rechecks.told()
   }
 
   #putRechecks(changes: Batch): Batch {
-    const keysOf = (
-      rechecks: ReadonlyMap<string, { readonly address: Address }>,
-      others: ReadonlyMap<string, unknown>,
-    ) => [...rechecks].filter(([text]) => !others.has(text)).map(([, { address }]) => address)
-    const removed = keysOf(this.#rechecked, this.#rechecks)
-    const added = keysOf(this.#rechecks, this.#rechecked)
-    if (removed.length + added.length === 0) return changes
-    return changes
+    const { added, removed, families } = this.#rechecks.change()
+    changes
       .deleteElements(sets.recheck4, removed.filter(isIPv4).map(addressKey))
       .deleteElements(sets.recheck6, removed.filter(isIPv6).map(addressKey))
       .addElements(sets.recheck4, added.filter(isIPv4).map(addressKey))
       .addElements(sets.recheck6, added.filter(isIPv6).map(addressKey))
-      .flushSet(sets.rechecking)
-      .addElements(sets.rechecking, this.#recheckingKeys())
+    return families ? changes.flushSet(sets.rechecking).addElements(sets.rechecking, this.#recheckingKeys()) : changes
   }
 
   #recheckingKeys(): readonly Uint8Array[] {
-    const addresses = this.rechecks.addresses
-    return [...(addresses.some(isIPv4) ? [ipv4Key] : []), ...(addresses.some(isIPv6) ? [ipv6Key] : [])]
+    const { v4, v6 } = this.#rechecks.families
+    return [...(v4 ? [ipv4Key] : []), ...(v6 ? [ipv6Key] : [])]
   }
 
   /** Takes a stamp off all connections. */
