@@ -29,7 +29,7 @@ import type { Mode } from './mode.ts'
 import { claimNamespace } from './native/claim.ts'
 import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
-import { isLocal, type LocalAddress } from './native/local-addresses.ts'
+import { type LocalAddress, localAddressTest } from './native/local-addresses.ts'
 import { trimMemory } from './native/memory.ts'
 import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
@@ -137,7 +137,7 @@ export class Firewall {
   #arePodsStale = false
   /** Ends the wait for the next change. */
   #endPause: (() => void) | undefined
-  #localAddresses: readonly LocalAddress[]
+  #isLocalAddress: (address: Address) => boolean
   readonly #abort: AbortController
   readonly #giveBack: () => void
   readonly #check: NodeJS.Timeout
@@ -342,14 +342,14 @@ export class Firewall {
     this.#apiServers = parts.apiServers
     this.#ruleset = parts.ruleset
     this.#giveBack = parts.giveBack
-    this.#localAddresses = parts.localAddresses
+    this.#isLocalAddress = localAddressTest(parts.localAddresses)
     this.#revocation = new Revocation({
       ruleset: parts.ruleset,
       own: (portId) => parts.watch.own(portId),
       connectionMask: parts.options.marks.connectionMask,
       connectionShift: parts.options.marks.connectionShift,
       isAllowed: (packet, hook) => mode === 'audit' || this.#compiled.engine.decide(packet, hook) === 'accept',
-      isLocalAddress: (address) => isLocal(this.#localAddresses, address),
+      isLocalAddress: (address) => this.#isLocalAddress(address),
       onProblem: (error) => this.#noteRevocation(error),
     })
     this.failure = parts.threads.failure
@@ -641,7 +641,7 @@ export class Firewall {
 
   /** What came to this machine may be forwarded now, and the other way round. */
   #takeAddresses(addresses: readonly LocalAddress[]): void {
-    this.#localAddresses = addresses
+    this.#isLocalAddress = localAddressTest(addresses)
     this.#pods.setOwn(addresses.map(({ address }) => address))
     this.#noteStalePods()
     if (!this.#compiled.host) return

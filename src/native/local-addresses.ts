@@ -1,5 +1,5 @@
 import { constants, endianness } from 'node:os'
-import { type Address, isIPv4, MAPPED_WORD, sameAddress } from '../engine/address.ts'
+import { type Address, addressSet, isIPv4, MAPPED_WORD } from '../engine/address.ts'
 import { loadAddon, type NativeNetlinkSocket } from './load.ts'
 import { Attributes, errnoIn, messagesIn, NetlinkError, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST } from './netlink.ts'
 
@@ -31,15 +31,20 @@ export interface LocalAddress {
   readonly interfaceIndex: number
 }
 
-/** Whether what is sent to an address comes to this machine: one of its own, or an IPv4 broadcast of its subnets. */
-export function isLocal(locals: readonly LocalAddress[], address: Address): boolean {
-  return locals.some((local) => {
-    if (sameAddress(local.address, address)) return true
-    const hostBits = 32 - local.prefixLength
-    if (!isIPv4(address) || !isIPv4(local.address) || hostBits < 2) return false
-    const hostMask = hostBits === 32 ? -1 : (1 << hostBits) - 1
-    return (local.address.w3 | hostMask) === address.w3
-  })
+/**
+ * Tells whether what is sent to an address comes to this machine: one of its own, or an IPv4 broadcast of its subnets. Made
+ * once for all connections that are asked about.
+ */
+export function localAddressTest(locals: readonly LocalAddress[]): (address: Address) => boolean {
+  return addressSet(locals.flatMap((local) => [local.address, ...broadcastOf(local)]))
+}
+
+/** None of what is no subnet: a /31 has two hosts and nothing else (RFC 3021). */
+function broadcastOf({ address, prefixLength }: LocalAddress): readonly Address[] {
+  const hostBits = 32 - prefixLength
+  if (!isIPv4(address) || hostBits < 2) return []
+  const hostMask = hostBits === 32 ? -1 : (1 << hostBits) - 1
+  return [{ ...address, w3: address.w3 | hostMask }]
 }
 
 /** Lists local addresses, on a socket of its own. */

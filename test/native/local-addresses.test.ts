@@ -4,8 +4,8 @@ import { formatAddress, parseAddress } from '../../src/engine/address.ts'
 import {
   type AddressListing,
   decodeAddresses,
-  isLocal,
   type LocalAddress,
+  localAddressTest,
   reportsAddresses,
   sameAddresses,
 } from '../../src/native/local-addresses.ts'
@@ -134,7 +134,7 @@ t.test('what comes to this machine', async (t) => {
     ['nothing', [], '10.0.0.1', false],
   ]
   for (const [rule, locals, text, expected] of cases)
-    t.equal(isLocal(locals.map(local), parseAddress(text)!), expected, rule)
+    t.equal(localAddressTest(locals.map(local))(parseAddress(text)!), expected, rule)
 })
 
 t.test('no bytes lead out of the bytes, and none throw', async (t) => {
