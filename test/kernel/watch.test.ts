@@ -22,7 +22,7 @@ const db = ['10.77.2.2', 'fd77:2::2']
 /** Port 80 is open, 81 is not. */
 const policy = networkPolicy('db', { ingress: [{ ports: [{ port: 80 }] }] })
 const LIMIT_MS = 100
-const ATTEMPTS = 3
+const ATTEMPTS = 8
 
 async function site(t: Test) {
   const network = await createNetwork({
