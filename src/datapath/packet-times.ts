@@ -16,9 +16,9 @@ const RECEIVE_PACKET_MS = 0.005
 const MS_PER_SECOND = 1000
 
 /**
- * Times batches of packets. How long a packet was decided is how long its batch was, from
- * its receipt to its answers. How long it had waited before nobody can tell, but not longer than since the queue was last
- * found empty; and not at all where the thread was waiting for it.
+ * Times batches of packets. How long a packet was decided is how long its batch was, from its receipt to its answers. How
+ * long it had waited before nobody can tell, but not longer than since the queue was last found empty; and not at all where
+ * the thread was waiting for it.
  */
 export class PacketTimes {
   readonly #words: TimeWords

@@ -291,7 +291,8 @@ int Queue::ReceiveBatch(int timeoutMs) {
   const int flags = socket_.WaitFlags(timeoutMs);
   // An overflow is reported once, ahead of what is waiting behind it; the bound is against an endless storm.
   for (int attempt = 0; attempt < 16; attempt++) {
-    const int count = recvmmsg(socket_.fd(), headers_.data(), static_cast<unsigned>(capacity_), flags | MSG_WAITFORONE, nullptr);
+    const int count =
+        recvmmsg(socket_.fd(), headers_.data(), static_cast<unsigned>(capacity_), flags | MSG_WAITFORONE, nullptr);
     if (count < 0) {
       if (errno == EAGAIN) return 0;
       if (errno == EINTR) continue;
