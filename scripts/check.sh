@@ -5,16 +5,33 @@ cd "$(dirname "$0")/.."
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
+# Runs test files, all or those that are named, and prints what failed and the totals.
+run_tests() {
+  # The runner's own live display is for terminals; elsewhere a line a file.
+  if [ -t 1 ]; then
+    tap --reporter=terse --output-file="$results" "$@" || true
+  else
+    tap --reporter=tap "$@" | tee "$results" | grep --line-buffered -E '^(not )?ok ' || true
+  fi
+  # The totals decide, not the pipeline's status: no totals is a failure too.
+  node scripts/count-results.ts "$results"
+}
+
 echo 'check: lint' >&2
 biome ci --colors=off --error-on-warnings .
 echo 'check: types' >&2
 tsc --noEmit
 echo 'check: tests' >&2
-# The runner's own live display is for terminals; elsewhere a line a file.
-if [ -t 1 ]; then
-  tap --reporter=terse --output-file="$results" || true
-else
-  tap --reporter=tap | tee "$results" | grep --line-buffered -E '^(not )?ok ' || true
+run_tests && exit
+
+# Kernel tests measure real packets by real clocks, which other work on the machine delays: one or two files that failed are
+# judged alone. Both results are printed. Everything else that fails has failed.
+failed=$(sed -nE 's/^not ok [0-9]+ - (test\/[^ ]+).*/\1/p' "$results")
+count=$(echo "$failed" | wc -w)
+if [ "$count" -eq 0 ] || [ "$count" -gt 2 ] || echo "$failed" | grep -qv '^test/kernel/'; then
+  exit 1
 fi
-# The totals decide, not the pipeline's status: no totals is a failure too.
-node scripts/count-results.ts "$results"
+# shellcheck disable=SC2086
+echo "check: failed beside other tests, so run again alone:" $failed >&2
+# shellcheck disable=SC2086
+run_tests --jobs=1 $failed

@@ -180,7 +180,7 @@ async function trap(test: Test, marker: string): Promise<string> {
 const cosmiconfig = fileURLToPath(import.meta.resolve('cosmiconfig'))
 /** A program that does with cosmiconfig what a careless one would. */
 const careless = (work: string) => [
-  ...['env', '-u', 'NODE_OPTIONS', process.execPath, '--input-type=commonjs', '--eval'],
+  ...[process.execPath, '--input-type=commonjs', '--eval'],
   `const { cosmiconfig } = require(${JSON.stringify(cosmiconfig)}); ${work}`,
 ]
 

@@ -30,10 +30,9 @@ async function folderOf(t: Test, files: Readonly<Record<string, string>>) {
     await mkdir(dirname(join(path, name)), { recursive: true })
     await writeFile(join(path, name), text)
   }
-  const { NODE_OPTIONS: _, ...env } = process.env
   const knp = (...args: string[]) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-      execFile(process.execPath, [program, 'test', ...args], { cwd: path, env }, (error, stdout, stderr) => {
+      execFile(process.execPath, [program, 'test', ...args], { cwd: path }, (error, stdout, stderr) => {
         resolve({ code: error ? Number(error.code) : 0, stdout, stderr })
       })
     })

@@ -15,10 +15,9 @@ const script = `
   console.log([...loaded].sort().join(' '))`
 
 async function loadedBy(...modules: readonly string[]): Promise<string> {
-  const { NODE_OPTIONS: _, ...env } = process.env
   const paths = modules.map((module) => new URL(module, import.meta.url).href)
   const argv = ['--input-type=module', '-e', script, ...paths]
-  return (await promisify(execFile)(process.execPath, argv, { env })).stdout.trim()
+  return (await promisify(execFile)(process.execPath, argv)).stdout.trim()
 }
 
 t.test('what draws is loaded only where something is drawn', async (t) => {

@@ -262,7 +262,7 @@ t.test('colours add nothing', async (t) => {
     const { busyFrame } = await import(${JSON.stringify(new URL('./busy-frame.ts', import.meta.url))})
     process.stdout.write(busyFrame(await loadScreen()))`
   const draw = async (env: NodeJS.ProcessEnv) => {
-    const { NO_COLOR: _, NODE_OPTIONS: __, ...rest } = process.env
+    const { NO_COLOR: _, ...rest } = process.env
     const argv = ['--input-type=module', '-e', script]
     return (await promisify(execFile)(process.execPath, argv, { env: { ...rest, ...env } })).stdout
   }

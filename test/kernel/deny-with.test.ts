@@ -20,7 +20,7 @@ type Family = (typeof families)[number]
 /** Shorter than the time until a SYN is sent again. */
 const SILENT_AFTER_MS = 600
 /** A refusal is there long before anybody would send again. */
-const AT_ONCE_MS = 400 * slow
+const AT_ONCE_MS = 550 * slow
 
 const portsOf = (...ports: number[]) => ports.flatMap((port) => [{ port }, { protocol: 'UDP', port }])
 /** Of db, only what others begin to these ports; with `both`, only these ports of others too. */

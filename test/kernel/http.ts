@@ -19,7 +19,7 @@ process.stdout.write(JSON.stringify(answer))
 /** Asks for a path at the router's loopback, as a probe of this machine does. */
 export async function get(network: Network, port: number, path: string, host = '127.0.0.1'): Promise<Got> {
   const url = `http://${host}:${port}${path}`
-  const argv = ['env', '-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '--eval', script, url]
+  const argv = [process.execPath, '--input-type=module', '--eval', script, url]
   const { stdout } = await network.exec(network.router, argv, { timeoutMs: 10_000 })
   return JSON.parse(stdout) as Got
 }

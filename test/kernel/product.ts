@@ -13,10 +13,10 @@ import { slow } from '../slow.ts'
 
 const program = fileURLToPath(new URL('../../bin/run.js', import.meta.url))
 
-/** The command `knp` as people start it: without what the test runner preloads into every Node process. */
+/** The command `knp` as people start it, to be run by a program that takes a command. */
 export function knp(args: readonly string[], env: Readonly<Record<string, string>> = {}): string[] {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-  return ['env', '-u', 'NODE_OPTIONS', ...variables, process.execPath, program, ...args]
+  return ['env', ...variables, process.execPath, program, ...args]
 }
 
 /** Why a test that needs namespaces does not run here; in CI it runs, and fails. */
