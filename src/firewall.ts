@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ApiServerFailsafe } from './api-server-failsafe.ts'
 import { bridgeRemedy, unheardBridges } from './bridges.ts'
+import { clockMs } from './clock.ts'
 import type { RememberConfig } from './config.ts'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
 import { type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
@@ -31,14 +32,13 @@ import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
 import { type LocalAddress, localAddressTest } from './native/local-addresses.ts'
 import { trimMemory } from './native/memory.ts'
-import { NetlinkError } from './native/netlink.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { PodAddresses, type PodChange, type UnknownPodOptions } from './pod-addresses.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { queueNumbers } from './queue-range.ts'
 import { Revocation } from './revocation.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
-import { RepairPacer } from './ruleset/repair-pacer.ts'
+import { type GuardEvent, type Suspicion, TableGuard } from './ruleset/guard.ts'
 import { type Change, Ruleset, type Wanted } from './ruleset/ruleset.ts'
 import { type DenyWith, type OnFailure, TABLE } from './ruleset/text.ts'
 import { LastGood } from './sources/last-good.ts'
@@ -77,15 +77,7 @@ export interface FirewallOptions {
 }
 
 /** What happens to a running firewall, for whoever tells people. */
-export type FirewallEvent =
-  | { readonly type: 'applied'; readonly status: FirewallStatus }
-  | { readonly type: 'problem'; readonly message: string }
-  | {
-      readonly type: 'repaired'
-      readonly message: string
-      /** How long the rules were not as they should be: from when the change was noticed, in ms. */
-      readonly goneMs: number
-    }
+export type FirewallEvent = { readonly type: 'applied'; readonly status: FirewallStatus } | GuardEvent
 
 /** Bytes of each packet that are copied to userspace: all headers that can be, extension headers included. */
 const COPY_BYTES = 512
@@ -99,17 +91,6 @@ const APPLY_INTERVAL_MS = 25
 /** Of the time that a change takes so much more is left to others. */
 const PAUSE_PER_APPLY = 4
 const ANNOUNCE_INTERVAL_MS = 1000
-/** How many changed parts of the table a message names. */
-const NAMED_PARTS = 3
-
-/** The table may not be as it should be. */
-interface Suspicion {
-  /** Whose doing it is, where that is known. */
-  readonly program: string | undefined
-  readonly depth: 'rules' | 'withSubjects'
-  /** Since when, in ms on the clock of `performance`, counted from 1970. */
-  readonly atMs: number
-}
 
 /** Joins sources, engine, packet threads and ruleset; see docs/architecture.md. */
 export class Firewall {
@@ -128,7 +109,7 @@ export class Firewall {
   readonly #ruleset: Ruleset
   readonly #threads: PacketThreads
   readonly #watch: KernelWatch
-  readonly #pacer = new RepairPacer()
+  readonly #guard: TableGuard
   readonly #revocation: Revocation
   readonly #figures: FigureKeeper
   readonly #pods: PodAddresses
@@ -156,12 +137,6 @@ export class Firewall {
   /** Work was asked for that has not begun. */
   #isScheduled = false
   #isWorking = false
-  #isInForce = true
-  #suspicion: Suspicion | undefined
-  #brokenSinceMs = 0
-  #repairs = 0
-  /** Who changed the table last, as far as the kernel told. */
-  #meddler: string | undefined
   #problem: string | undefined
   #watchProblem: string | undefined
   #revocationProblem: string | undefined
@@ -341,6 +316,7 @@ export class Firewall {
     this.#pods = parts.pods
     this.#apiServers = parts.apiServers
     this.#ruleset = parts.ruleset
+    this.#guard = new TableGuard(parts.ruleset, observe)
     this.#giveBack = parts.giveBack
     this.#isLocalAddress = localAddressTest(parts.localAddresses)
     this.#revocation = new Revocation({
@@ -414,12 +390,11 @@ export class Firewall {
     if (this.#lastGood.problem !== undefined) problems.push(this.#lastGood.problem)
     if (this.#watchProblem !== undefined) problems.push(this.#watchProblem)
     if (this.#revocationProblem !== undefined) problems.push(this.#revocationProblem)
-    const excess = this.#pacer.excess(clockMs())
-    if (excess > 0) problems.push(this.#excessMessage(excess))
+    if (this.#guard.problem !== undefined) problems.push(this.#guard.problem)
     problems.push(...this.stalledQueues().map(stalledText))
     return {
       mode: options.mode ?? 'enforce',
-      enforcing: this.#isInForce,
+      enforcing: this.#guard.isInForce,
       generation: compiled.generation.number,
       nodeName: options.nodeName,
       isGateway: compiled.isGateway,
@@ -451,7 +426,7 @@ export class Firewall {
       denyWith: options.denyWith,
       remember: options.remember,
       ...(options.unknownPods && followsPods(options) && { unknownPods: this.#unknownPods(options.unknownPods, sum) }),
-      divertRule: !this.#isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
+      divertRule: !this.#guard.isInForce ? 'missing' : this.#ruleset.mechanism === 'queue' ? 'nft queue' : 'xt target',
       queue: {
         number: options.queueNumber,
         count: options.queueCount,
@@ -461,7 +436,7 @@ export class Firewall {
       queues,
       counters: this.#ruleset.counters(),
       packetThread: sum,
-      repairs: this.#repairs,
+      repairs: this.#guard.repairs,
       sources,
       problems,
       ...(this.#lastGood.savedAtMs !== undefined && { savedAtMs: this.#lastGood.savedAtMs }),
@@ -636,7 +611,7 @@ export class Firewall {
     this.#threads.look()
     if (this.#lastGood.problem !== undefined) this.#keepPicture()
     if (this.#isWorking) return
-    this.#suspect({ program: undefined, depth: 'rules', atMs: clockMs() })
+    this.#suspect({ depth: 'rules', atMs: clockMs() })
   }
 
   /** What came to this machine may be forwarded now, and the other way round. */
@@ -676,12 +651,7 @@ export class Firewall {
   }
 
   #suspect(suspicion: Suspicion): void {
-    const earlier = this.#suspicion
-    this.#suspicion = {
-      program: suspicion.program ?? earlier?.program,
-      depth: earlier?.depth === 'withSubjects' ? earlier.depth : suspicion.depth,
-      atMs: earlier?.atMs ?? suspicion.atMs,
-    }
+    this.#guard.suspect(suspicion)
     this.#schedule()
   }
 
@@ -712,9 +682,9 @@ export class Firewall {
     this.#isScheduled = false
     this.#isWorking = true
     try {
-      this.#examine()
-      if (!this.#isInForce) await this.#repair()
-      while ((this.#isStale || this.#mustForget || this.#arePodsStale) && this.#isInForce) {
+      this.#guard.examine()
+      if (!this.#guard.isInForce) await this.#guard.repair(() => this.#wanted, this.#abort.signal)
+      while ((this.#isStale || this.#mustForget || this.#arePodsStale) && this.#guard.isInForce) {
         // A pod's first packets come soon after its route: it does not wait for its turn.
         if (this.#arePodsStale && !this.#mustForget) await this.#applyPods()
         else if (await this.#pace()) await this.#apply()
@@ -724,7 +694,7 @@ export class Firewall {
       const message = messageOf(error)
       if (message !== this.#problem) this.#options.observe({ type: 'problem', message })
       this.#problem = message
-      this.#breakSince(clockMs())
+      this.#guard.breakSince(clockMs())
     } finally {
       this.#isWorking = false
     }
@@ -741,65 +711,6 @@ export class Firewall {
     this.#endPause = undefined
     return !pause.signal.aborted
   }
-
-  /** Looks at the table when there is reason to. */
-  #examine(): void {
-    const suspicion = this.#suspicion
-    this.#suspicion = undefined
-    if (suspicion === undefined || !this.#isInForce) return
-    let wrong: readonly string[]
-    try {
-      wrong = this.#ruleset.examine(suspicion.depth)
-    } catch (error) {
-      if (!(error instanceof NetlinkError)) throw error
-      // Tables changed all the while: what was read means nothing. The next check looks again.
-      this.#suspicion = suspicion
-      return
-    }
-    if (wrong.length === 0) return
-    this.#meddler = suspicion.program
-    this.#breakSince(suspicion.atMs)
-    const more = wrong.length > NAMED_PARTS ? ` and ${wrong.length - NAMED_PARTS} more` : ''
-    const message = `${this.#culprit()} has changed table inet ${TABLE} (${wrong.slice(0, NAMED_PARTS).join(', ')}${more})`
-    this.#options.observe({ type: 'problem', message })
-  }
-
-  /** Installs the rules again; the packet thread, and what connections are stamped with, stay. */
-  async #repair(): Promise<void> {
-    const { signal } = this.#abort
-    const delayMs = this.#pacer.delayMs(clockMs())
-    if (delayMs > 0) {
-      const message = this.#excessMessage(this.#pacer.excess(clockMs()))
-      this.#options.observe({ type: 'problem', message: `${message}; the next one waits ${delayMs} ms` })
-      await sleep(delayMs, undefined, { signal }).catch(() => {})
-    }
-    if (signal.aborted) return
-    this.#pacer.note(clockMs())
-    await this.#ruleset.install(this.#wanted)
-    this.#isInForce = true
-    this.#repairs++
-    const goneMs = Math.round(clockMs() - this.#brokenSinceMs)
-    const message = `the rules of table inet ${TABLE} are in force again, ${goneMs} ms after the change was noticed`
-    this.#options.observe({ type: 'repaired', message, goneMs })
-  }
-
-  #breakSince(atMs: number): void {
-    if (this.#isInForce) this.#brokenSinceMs = atMs
-    this.#isInForce = false
-  }
-
-  #culprit(): string {
-    return `another program${this.#meddler === undefined ? '' : ` (${this.#meddler})`}`
-  }
-
-  #excessMessage(repairs: number): string {
-    return `${this.#culprit()} keeps changing table inet ${TABLE}: ${repairs} repairs in 10 s`
-  }
-}
-
-/** Goes forward only, and is the same in all threads. */
-function clockMs(): number {
-  return performance.timeOrigin + performance.now()
 }
 
 /** Under audit nothing is dropped, also for want of a verdict. */

@@ -6,6 +6,7 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { connect, createServer, isIPv6, type Server, type Socket } from 'node:net'
 import { createInterface } from 'node:readline'
+import { clockMs } from '../clock.ts'
 
 export type EchoProtocol = 'tcp' | 'udp'
 
@@ -158,10 +159,6 @@ let handles = 0
 
 function print(line: Line): void {
   process.stdout.write(`${JSON.stringify(line)}\n`)
-}
-
-function now(): number {
-  return performance.timeOrigin + performance.now()
 }
 
 function errorName(error: unknown): EchoError {
@@ -398,7 +395,7 @@ async function subscribe(target: Subscribe): Promise<Result> {
   const port = socket.address().port
   const { handle, end } = startStream(target.durationMs, () => socket.close())
   socket.on('message', (message) => {
-    print({ event: 'arrival', handle, sequence: Number(message.toString()), bytes: message.length, at: now() })
+    print({ event: 'arrival', handle, sequence: Number(message.toString()), bytes: message.length, at: clockMs() })
   })
   socket.on('error', (error) => end(errorName(error)))
   socket.send('start\n', () => {})
@@ -444,7 +441,7 @@ async function download(target: Download): Promise<Result> {
   let bytes = 0
   let sequence = 0
   const report = () => {
-    print({ event: 'arrival', handle, sequence: sequence++, bytes, at: now() })
+    print({ event: 'arrival', handle, sequence: sequence++, bytes, at: clockMs() })
     bytes = 0
   }
   const timer = setInterval(report, downloadIntervalMs)

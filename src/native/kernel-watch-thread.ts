@@ -1,5 +1,5 @@
-import { performance } from 'node:perf_hooks'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { clockMs } from '../clock.ts'
 import { type Address, sameAddresses as sameInOrder } from '../engine/address.ts'
 import { KnpError } from '../errors.ts'
 import { isSystemError, loadAddon, type NativeDatagram, type NativeNetlinkMonitor } from './load.ts'
@@ -194,7 +194,7 @@ class Watcher {
   }
 
   #take({ source, bytes }: NativeDatagram): void {
-    const atMs = performance.timeOrigin + performance.now()
+    const atMs = clockMs()
     if (source !== TABLES) {
       if (bytes === undefined || reportsAddresses(bytes)) this.#addressesChangedAtMs ??= atMs
       if (this.#data.followsPods) this.#takeRoutes(bytes)
@@ -241,7 +241,7 @@ class Watcher {
 
   /** When there is something to tell, in ms. */
   #pauseMs(): number {
-    const nowMs = performance.timeOrigin + performance.now()
+    const nowMs = clockMs()
     const due = [nowMs + IDLE_TIMEOUT_MS]
     if (this.#change) due.push(this.#changeDueMs(this.#change))
     if (this.#addressesChangedAtMs !== undefined) due.push(this.#addressesChangedAtMs + ADDRESS_PAUSE_MS)
@@ -253,7 +253,7 @@ class Watcher {
   }
 
   #tell(): void {
-    const nowMs = performance.timeOrigin + performance.now()
+    const nowMs = clockMs()
     if (this.#arePodsStale) this.#tellPods()
     if (this.#change && this.#changeDueMs(this.#change) <= nowMs) this.#tellChange()
     if (this.#addressesChangedAtMs !== undefined && this.#addressesChangedAtMs + ADDRESS_PAUSE_MS <= nowMs) {
@@ -280,7 +280,7 @@ class Watcher {
     if (this.#change === undefined) return
     const { isWhole: _, ...change } = this.#change
     this.#change = undefined
-    this.#toldAtMs = performance.timeOrigin + performance.now()
+    this.#toldAtMs = clockMs()
     this.#post({ type: 'table', change })
   }
 

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads'
+import { clockMs } from '../clock.ts'
 import type { Address } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import type { FromKernelWatch, KernelWatchData, TableChange, ToKernelWatch } from './kernel-watch-thread.ts'
@@ -145,7 +146,7 @@ class WatchThread implements KernelWatch {
       // no other; and what comes from now on is reported.
       const expected = changed ? (before + 1) >>> 0 : before
       if (readGeneration(this.#netlink) !== expected) {
-        const atMs = performance.timeOrigin + performance.now()
+        const atMs = clockMs()
         this.#noteChange({ program: undefined, touchesElements: true, isLost: true, atMs })
       }
     }
