@@ -1,5 +1,6 @@
 import { lookup } from 'node:dns/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { clockMs } from './clock.ts'
 import { blockOf, parseAddress } from './engine/address.ts'
 import { type FailsafeRule, formatFailsafe } from './ruleset/failsafe.ts'
 import type { Cluster } from './sources/source.ts'
@@ -9,22 +10,39 @@ export type LookUp = (host: string) => Promise<readonly { readonly address: stri
 
 /** How often names are looked up again: the addresses of an API server change when it is moved. */
 const INTERVAL_MS = 10_000
+/** So long an address that comes and goes counts after it was answered last. */
+const KEPT_MS = 600_000
 /** Nothing waits for a resolver that does not answer. */
 const FIRST_TIMEOUT_MS = 2000
 
+/** An address that a name had. */
+interface Known {
+  readonly answeredMs: number
+  /** It was answered again after it had been missing: the name's answers take turns. */
+  readonly isBack: boolean
+}
+
 /**
  * What lets this machine reach the API servers of its sources, whatever policies say of it. Follows their names; where one
- * cannot be looked up, its last addresses hold.
+ * cannot be looked up, its last addresses hold. One that moves takes its failsafe along at once; of a name whose answers take
+ * turns, all that came back are in it.
  */
 export class ApiServerFailsafe {
   readonly #clusters: readonly Cluster[]
   readonly #lookUp: LookUp
-  readonly #addresses = new Map<string, readonly string[]>()
+  readonly #now: () => number
+  /** By name, then by address. */
+  readonly #names = new Map<string, ReadonlyMap<string, Known>>()
   #rules: readonly FailsafeRule[] = []
 
-  constructor(clusters: readonly Cluster[], lookUp: LookUp = (host) => lookup(host, { all: true })) {
+  constructor(
+    clusters: readonly Cluster[],
+    lookUp: LookUp = (host) => lookup(host, { all: true }),
+    now: () => number = clockMs,
+  ) {
     this.#clusters = clusters
     this.#lookUp = lookUp
+    this.#now = now
   }
 
   /** As outbound rules; none before the API servers are known. */
@@ -63,13 +81,39 @@ export class ApiServerFailsafe {
     const { host, port } = server
     try {
       const found = await this.#lookUp(host)
-      this.#addresses.set(host, found.map(({ address }) => address).sort())
+      this.#names.set(host, noteAnswer(this.#names.get(host), found, this.#now()))
     } catch {
       // Its last ones hold.
     }
-    const peers = (this.#addresses.get(host) ?? []).flatMap((text) => parseAddress(text) ?? [])
+    const addresses = addressesOf(this.#names.get(host)).sort()
+    const peers = addresses.flatMap((text) => parseAddress(text) ?? [])
     return peers.length === 0 ? [] : [{ protocol: 'tcp', port, peers: peers.map(blockOf) }]
   }
+}
+
+function noteAnswer(
+  former: ReadonlyMap<string, Known> = new Map(),
+  found: Awaited<ReturnType<LookUp>>,
+  nowMs: number,
+): ReadonlyMap<string, Known> {
+  const lastMs = lastAnswerMs(former)
+  const known = new Map([...former].filter(([, { answeredMs }]) => nowMs - answeredMs < KEPT_MS))
+  for (const { address } of found) {
+    const earlier = known.get(address)
+    const isBack = earlier !== undefined && (earlier.isBack || earlier.answeredMs < lastMs)
+    known.set(address, { answeredMs: nowMs, isBack })
+  }
+  return known
+}
+
+/** Those of the last answer, and those that will come again. */
+function addressesOf(known: ReadonlyMap<string, Known> = new Map()): string[] {
+  const lastMs = lastAnswerMs(known)
+  return [...known].flatMap(([address, { answeredMs, isBack }]) => (isBack || answeredMs === lastMs ? address : []))
+}
+
+function lastAnswerMs(known: ReadonlyMap<string, Known>): number {
+  return Math.max(...[...known.values()].map(({ answeredMs }) => answeredMs))
 }
 
 function textOf(rules: readonly FailsafeRule[]): string {

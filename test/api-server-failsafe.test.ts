@@ -28,6 +28,38 @@ t.test('follows where an API server is', async (t) => {
   t.same(rules(), ['tcp/6443@192.0.2.10/32'])
 })
 
+t.test('a name whose answers take turns settles, and one that moves is followed at once', async (t) => {
+  let found: readonly string[] = []
+  let nowMs = 0
+  const cluster = { apiServer: () => ({ host: 'api.example', port: 443 }), connectAnew: () => {} }
+  const failsafe = new ApiServerFailsafe(
+    [cluster],
+    async () => found.map((address) => ({ address })),
+    () => nowMs,
+  )
+  /** What is in the failsafe after each answer, 10 s apart; changes are marked. */
+  const answers = async (...list: readonly string[]) => {
+    const seen: string[] = []
+    for (const last of list) {
+      nowMs += 10_000
+      found = [...last].map((digit) => `192.0.2.${digit}`)
+      const isOther = await failsafe.update()
+      const text = failsafe.rules
+        .map(formatFailsafe)
+        .join()
+        .replaceAll(/tcp\/443@|192\.0\.2\.|\/32|,/g, '')
+      seen.push(`${text}${isOther ? '!' : ''}`)
+    }
+    return seen
+  }
+  t.same(await answers('1', '1', '2', '1', '2', '1', '2'), ['1!', '1', '2!', '1!', '12!', '12', '12'], 'one at a time')
+  t.same(await answers('3'), ['123!'], 'a third one')
+  t.same(await answers('1', '2', '3', '1'), ['12!', '12', '123!', '123'], 'that comes again')
+  t.same(await answers('4', '4'), ['1234!', '1234'], 'it moves')
+  t.equal((await answers(...Array<string>(62).fill('4'))).at(-1), '4', 'what does not come back is forgotten')
+  t.same(await answers(''), ['4'], 'no address is no answer')
+})
+
 t.test('an address is looked up as it is', async (t) => {
   const failsafe = new ApiServerFailsafe([
     { apiServer: () => ({ host: '127.0.0.1', port: 443 }), connectAnew: () => {} },
