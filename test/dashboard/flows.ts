@@ -1,5 +1,6 @@
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import type { FlowEvent } from '../../src/flows/event.ts'
+import { healthyStatus } from '../fixtures/firewall-status.ts'
 
 /** When everything in these tests happens. */
 export const T0 = Date.UTC(2026, 0, 2, 3, 4, 5)
@@ -48,49 +49,21 @@ export function audited(parts: Partial<FlowEvent> = {}): FlowEvent {
   return allowed({ audit: { verdict: 'deny', decidedBy: flow().decidedBy }, ...parts })
 }
 
-const packetThread = {
-  queued: 9,
-  allowed: 7,
-  denied: 1,
-  unreadable: 1,
-  failed: 0,
-  batches: 4,
-  overflows: 0,
-  answerErrors: 0,
-  audited: 0,
-  rounds: 20,
-  held: 0,
-  holding: 0,
-  unknownAllowed: 0,
-  unknownDenied: 0,
-}
-
 /** A healthy firewall's status; `counts` are its counters. */
 export function status(
   counts: Partial<FirewallStatus['counters']> = {},
   parts: Partial<FirewallStatus> = {},
 ): FirewallStatus {
+  const { packetThread } = healthyStatus
   return {
-    mode: 'enforce',
-    enforcing: true,
-    generation: 3,
-    nodeName: 'n1',
-    isGateway: false,
-    pipeline: ['Admin', 'NetworkPolicy', 'Baseline'],
-    policies: 2,
+    ...healthyStatus,
     workloads: { known: 9, selected: 4, protected: 3 },
     subjects: 6,
-    onFailure: 'closed',
-    denyWith: 'drop',
-    remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536, isLogged: true },
-    divertRule: 'nft queue',
     queue: { number: 100, count: 2, length: 8192 },
     queues: [
       { number: 100, packetThread, statistics: queueStatistics(100, 3, 0) },
       { number: 101, packetThread, statistics: queueStatistics(101, 0, 7) },
     ],
-    failsafe: { inbound: ['tcp/22'], outbound: ['udp/53'] },
-    warnings: [],
     counters: {
       rememberedAllowed: 0,
       rememberedDenied: 0,
@@ -102,10 +75,7 @@ export function status(
       unanswered: 0,
       ...counts,
     },
-    packetThread,
-    repairs: 0,
     sources: [{ name: 'files policies/', isCurrent: true, syncedAtMs: T0 - 60_000, notes: [] }],
-    problems: [],
     startedAtMs: T0 - 60_000,
     ...parts,
   }

@@ -1,58 +1,10 @@
 import t from 'tap'
 import type { FirewallStatus } from '../../src/firewall-status.ts'
 import { enforcingLine, formatStatus, isHealthy, protectionWarning, statusJson } from '../../src/output/status.ts'
-import { firewallStatus } from '../fixtures/firewall-status.ts'
+import { firewallStatus, healthyStatus } from '../fixtures/firewall-status.ts'
 
-const packetThread = {
-  queued: 9,
-  allowed: 7,
-  denied: 1,
-  unreadable: 1,
-  failed: 0,
-  batches: 4,
-  overflows: 0,
-  answerErrors: 0,
-  audited: 0,
-  rounds: 20,
-  held: 0,
-  holding: 0,
-  unknownAllowed: 0,
-  unknownDenied: 0,
-}
-const healthy: FirewallStatus = {
-  mode: 'enforce',
-  enforcing: true,
-  generation: 3,
-  nodeName: 'n1',
-  isGateway: false,
-  pipeline: ['Admin', 'quarantine', 'NetworkPolicy', 'Baseline'],
-  policies: 2,
-  workloads: { known: 9, selected: 4, protected: 1 },
-  subjects: 2,
-  onFailure: 'closed',
-  denyWith: 'drop',
-  remember: { allowedMs: 30_000, deniedMs: 5000, size: 65_536, isLogged: true },
-  divertRule: 'nft queue',
-  queue: { number: 100, count: 1, length: 8192 },
-  queues: [{ number: 100, packetThread }],
-  failsafe: { inbound: ['tcp/22'], outbound: ['udp/53'] },
-  warnings: [],
-  counters: {
-    rememberedAllowed: 5,
-    rememberedDenied: 6,
-    limited: 0,
-    queued: 10,
-    allowed: 7,
-    denied: 2,
-    audited: 0,
-    unanswered: 1,
-  },
-  packetThread,
-  repairs: 0,
-  sources: [{ name: 'files policies/', isCurrent: true, syncedAtMs: Date.UTC(2026, 0, 2, 3, 4, 5), notes: [] }],
-  problems: [],
-  startedAtMs: Date.UTC(2026, 0, 2, 3, 4, 0),
-}
+const healthy: FirewallStatus = { ...healthyStatus, pipeline: ['Admin', 'quarantine', 'NetworkPolicy', 'Baseline'] }
+const { packetThread } = healthy
 const broken: FirewallStatus = {
   ...healthy,
   sources: [{ name: 'files policies/', isCurrent: false, error: 'a.yaml:3: wrong', notes: [] }],
