@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Network } from '../src/lab/network.ts'
 import { type QueueRange, queueNumbers } from '../src/queue-range.ts'
 import type { Load, Tuples } from './datapath/measure.ts'
@@ -94,6 +95,7 @@ export const names = {
 } as const
 
 const UPDATES_PER_SECOND = 200
+const SETTLE_MS = 8000
 
 const one: Load = { name: 'TCP, 1 at a time', unit: 'connection', concurrency: 1, kind: [] }
 const many: Load = { name: 'TCP, 64 at a time', unit: 'connection', concurrency: 64, kind: [] }
@@ -203,9 +205,13 @@ function changingSetup(site: Site, product: Product): Setup {
         },
       },
     ],
-    rounds: 2,
+    rounds: 4,
     async start() {
       firewall = await product.startChanging(site)
+      // What goes on is measured: in its first seconds a change also waits for V8 to compile what it runs.
+      await firewall.setRate(UPDATES_PER_SECOND)
+      await sleep(SETTLE_MS)
+      await firewall.setRate(0)
     },
     async stop() {
       await firewall?.stop()
