@@ -32,7 +32,7 @@ export class ApiServerFailsafe {
   readonly #lookUp: LookUp
   readonly #now: () => number
   /** By name, then by address. */
-  readonly #names = new Map<string, ReadonlyMap<string, Known>>()
+  readonly #names = new Map<string, Addresses>()
   #rules: readonly FailsafeRule[] = []
 
   constructor(
@@ -81,21 +81,20 @@ export class ApiServerFailsafe {
     const { host, port } = server
     try {
       const found = await this.#lookUp(host)
-      this.#names.set(host, noteAnswer(this.#names.get(host), found, this.#now()))
+      this.#names.set(host, noteAnswer(this.#names.get(host) ?? none, found, this.#now()))
     } catch {
       // Its last ones hold.
     }
-    const addresses = addressesOf(this.#names.get(host)).sort()
+    const addresses = addressesOf(this.#names.get(host) ?? none).sort()
     const peers = addresses.flatMap((text) => parseAddress(text) ?? [])
     return peers.length === 0 ? [] : [{ protocol: 'tcp', port, peers: peers.map(blockOf) }]
   }
 }
 
-function noteAnswer(
-  former: ReadonlyMap<string, Known> = new Map(),
-  found: Awaited<ReturnType<LookUp>>,
-  nowMs: number,
-): ReadonlyMap<string, Known> {
+type Addresses = ReadonlyMap<string, Known>
+const none: Addresses = new Map()
+
+function noteAnswer(former: Addresses, found: Awaited<ReturnType<LookUp>>, nowMs: number): Addresses {
   const lastMs = lastAnswerMs(former)
   const known = new Map([...former].filter(([, { answeredMs }]) => nowMs - answeredMs < KEPT_MS))
   for (const { address } of found) {
@@ -107,12 +106,12 @@ function noteAnswer(
 }
 
 /** Those of the last answer, and those that will come again. */
-function addressesOf(known: ReadonlyMap<string, Known> = new Map()): string[] {
+function addressesOf(known: Addresses): string[] {
   const lastMs = lastAnswerMs(known)
   return [...known].flatMap(([address, { answeredMs, isBack }]) => (isBack || answeredMs === lastMs ? address : []))
 }
 
-function lastAnswerMs(known: ReadonlyMap<string, Known>): number {
+function lastAnswerMs(known: Addresses): number {
   return Math.max(...[...known.values()].map(({ answeredMs }) => answeredMs))
 }
 

@@ -20,7 +20,7 @@ import { KUBERNETES_VERSION, NETWORK_POLICY_API_VERSION, type SuiteName, Unsuppo
  * `npm run test:conformance`: upstream's own suites against knp on a cluster of two nodes.
  *
  *   npm run test:conformance                       both suites
- *   npm run test:conformance -- netpol             Kubernetes' end-to-end tests of NetworkPolicy: 50 specs, 8 minutes
+ *   npm run test:conformance -- netpol             Kubernetes' end-to-end tests of NetworkPolicy: 50 specs, 14 minutes
  *   npm run test:conformance -- cnp                ClusterNetworkPolicy conformance, all features: 15 minutes
  *   npm run test:conformance -- --kube-proxy nftables
  *   npm run test:conformance -- netpol --focus 'named port'    only what matches
