@@ -87,7 +87,7 @@ const RECEIVE_BUFFER_BYTES = 8 << 20
 const CHECK_INTERVAL_MS = 1000
 const FIRST_STAMP = 1
 /** The shortest time from one change to the next. The first one waits for nobody; of many that follow, fewer packets meet one. */
-const APPLY_INTERVAL_MS = 25
+const APPLY_INTERVAL_MS = 50
 /** Of the time that a change takes so much more is left to others. */
 const PAUSE_PER_APPLY = 4
 const ANNOUNCE_INTERVAL_MS = 1000

@@ -13,18 +13,17 @@ import type { PacketJudge } from './judge.ts'
 import { type Counters, noteLogCounters } from './packet-loop.ts'
 
 /**
- * Writes down a batch of what the kernel has answered by what it remembers, and who had decided it: the packets are decided
- * once more, to no effect. Answers how many there were.
+ * Writes down the batch of `count` that was received last: what the kernel has answered by what it remembers, and who had
+ * decided it. The packets are decided once more, to no effect.
  */
 export function noteBatch(
   log: PacketLog,
   judge: PacketJudge,
   counters: Counters,
   flows: FlowWriter,
-  timeoutMs: number,
-): number {
-  const count = log.receive(timeoutMs)
-  if (count === 0) return 0
+  count: number,
+): void {
+  if (count === 0) return
   const { packets, bytes, denied } = log
   flows.begin(log.state[STATE_RECEIVED_EPOCH_MS]!)
   for (let i = 0; i < count; i++) {
@@ -46,5 +45,4 @@ export function noteBatch(
   }
   flows.publish()
   noteLogCounters(counters, count, log.lost())
-  return count
 }

@@ -81,21 +81,20 @@ export function noteHeld(held: HeldPackets, counters: Counters): void {
 }
 
 /**
- * Receives one batch and answers every packet of it once, whatever happens while judging: what cannot be judged is
- * denied. What nobody can decide yet is held, or judged a last time where that is not possible. Answers how many packets
- * there were. Counts a round also where there were none: the thread is at work.
+ * Answers every packet of the batch of `count` that was received last once, whatever happens while judging: what cannot be
+ * judged is denied. What nobody can decide yet is held, or judged a last time where that is not possible. Counts a round also
+ * where there are none: the thread is at work.
  */
 export function judgeBatch(
   queue: PacketQueue,
   judge: PacketJudge,
   counters: Counters,
   flows: FlowWriter,
-  timeoutMs: number,
+  count: number,
   { times, held }: { readonly times?: PacketTimes; readonly held?: HeldPackets } = {},
-): number {
-  const count = queue.receive(timeoutMs)
+): void {
   counters[ROUNDS]!++
-  if (count === 0) return 0
+  if (count === 0) return
   const { marks, state } = queue
   times?.received(count, state[STATE_RECEIVED_MS]!)
   flows.begin(state[STATE_RECEIVED_EPOCH_MS]!)
@@ -123,7 +122,6 @@ export function judgeBatch(
   flows.publish()
   counters[QUEUED]! += count
   counters[BATCHES]!++
-  return count
 }
 
 function judgeRow({ packets, bytes }: PacketQueue, judge: PacketJudge, i: number, isLast: boolean): number {

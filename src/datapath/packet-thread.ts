@@ -1,4 +1,4 @@
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { attachEngine, type Generation, type PolicyKind } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
@@ -10,6 +10,7 @@ import { type FlowRing, FlowWriter } from './flow-ring.ts'
 import { PacketJudge, type UnknownLocal } from './judge.ts'
 import { localPods, noPodPlaces, type PodPlaces } from './local-pods.ts'
 import { noteBatch } from './log-loop.ts'
+import { Mailbox, type MailWords } from './mailbox.ts'
 import type { MarkLayout } from './marks.ts'
 import { type Counters, holdPackets, judgeBatch, noteHeld, noteQueueCounters } from './packet-loop.ts'
 import { PacketTimes, type TimeWords } from './packet-times.ts'
@@ -34,8 +35,7 @@ export interface PacketThreadOptions {
 
 /** What a packet thread starts with: that, and the memory that it shares with the main thread. */
 export interface PacketThreadData extends PacketThreadOptions {
-  /** One int32: how many messages were posted to the thread. It is raised between a message and the wake for it. */
-  readonly mail: Int32Array<SharedArrayBuffer>
+  readonly mail: MailWords
   readonly counters: Counters
   /** Where decisions of the generation are counted. */
   readonly tally: TallyWords
@@ -54,6 +54,8 @@ export type ToPacketThread =
       /** Left out where they are the same as before. */
       readonly pods?: PodPlaces | undefined
     }
+  /** To be answered when everything posted before it has been done. */
+  | { readonly type: 'answer'; readonly id: number }
   | { readonly type: 'stop' }
 
 /** From the packet thread. */
@@ -65,9 +67,9 @@ export type FromPacketThread =
       readonly message: string
       readonly hint: string | undefined
     }
-  | { readonly type: 'swapped'; readonly generation: number }
+  | { readonly type: 'answered'; readonly id: number }
 
-/** A net under lost wake-ups; the thread is woken for every message. */
+/** A net under lost wake-ups. */
 const RECEIVE_TIMEOUT_MS = 1000
 /** Under load the queue's own counters are read once in so many batches: reading them allocates. */
 const NOTE_INTERVAL = 256
@@ -92,29 +94,42 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
     judgeOf({ ...data, generation }, kinds, createTally(generation.policyCounts)),
   )
   const work = data.log ? workOfLog(data.log, data, judge) : workOfQueue(data, judge)
+  const mailbox = new Mailbox<ToPacketThread>(mail, port)
+
+  /** Answers whether to go on. Of many generations only the last one still has its tables. */
+  function takeMail(): boolean {
+    const messages = mailbox.take()
+    const swaps = messages.filter((message) => message.type === 'swap')
+    const last = swaps.at(-1)
+    if (last) {
+      latest = last.generation
+      judge.swap(attachEngine(latest, kinds), latest, last.stamp)
+      for (const { tally, generation, pods } of swaps) {
+        if (tally) judge.setTally(new DecisionTally(tally, generation.policyCounts))
+        if (pods) judge.setLocalPods(localPods(pods))
+      }
+      work.judgeAgain()
+    }
+    for (const message of messages) {
+      if (message.type === 'stop') return false
+      // All answers of the former generation are sent: the kernel has acted on them already.
+      if (message.type === 'answer') port.postMessage({ type: 'answered', id: message.id } satisfies FromPacketThread)
+    }
+    return true
+  }
+
   try {
     const { wakeFd, socketFd } = work
     port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
-    let taken = 0
     for (;;) {
-      const count = work.takeBatch(warmUp.isUnderWay ? 0 : RECEIVE_TIMEOUT_MS)
-      const posted = Atomics.load(mail, 0)
-      // A look into the mailbox costs as much as a decision.
-      if (posted === taken && count > 0) continue
-      if (posted === taken) warmUp.step(latest)
-      taken = posted
-      for (let note = receiveMessageOnPort(port); note; note = receiveMessageOnPort(port)) {
-        const message = note.message as ToPacketThread
-        if (message.type === 'stop') return
-        const { generation, stamp, tally, pods } = message
-        latest = generation
-        judge.swap(attachEngine(generation, kinds), generation, stamp)
-        if (tally) judge.setTally(new DecisionTally(tally, generation.policyCounts))
-        if (pods) judge.setLocalPods(localPods(pods))
-        work.judgeAgain()
-        // All answers of the former generation are sent: the kernel has acted on them already.
-        port.postMessage({ type: 'swapped', generation: generation.number } satisfies FromPacketThread)
-      }
+      // Packets that are held are judged again as soon as others are known.
+      if (!work.isHolding) mailbox.leave()
+      const count = work.receive(warmUp.isUnderWay ? 0 : RECEIVE_TIMEOUT_MS)
+      const hasMail = mailbox.back()
+      const goesOn = !hasMail || takeMail()
+      work.judge(count)
+      if (!goesOn) return
+      if (count === 0 && !hasMail) warmUp.step(latest)
     }
   } finally {
     work.close()
@@ -139,8 +154,12 @@ function judgeOf(
 interface Work {
   readonly wakeFd: number
   readonly socketFd: number
+  /** Whether packets wait for others to become known. */
+  readonly isHolding: boolean
   /** Waits for packets, or for a wake, for at most so long. Answers how many packets came. */
-  takeBatch(timeoutMs: number): number
+  receive(timeoutMs: number): number
+  /** Does what is to be done about so many, and about what is due. */
+  judge(count: number): void
   /** Others may be known now. */
   judgeAgain(): void
   close(): void
@@ -161,12 +180,15 @@ function workOfQueue(
   return {
     wakeFd: queue.wakeFd,
     socketFd: queue.socketFd,
-    takeBatch(timeoutMs) {
-      const count = judgeBatch(queue, judge, counters, flows, Math.min(timeoutMs, pauseMs(held)), { times, held })
+    get isHolding() {
+      return held.size > 0
+    },
+    receive: (timeoutMs) => queue.receive(Math.min(timeoutMs, pauseMs(held))),
+    judge(count) {
+      judgeBatch(queue, judge, counters, flows, count, { times, held })
       if (held.size > 0) held.expire(performance.now())
       noteHeld(held, counters)
       if (count === 0 || batch++ % NOTE_INTERVAL === 0) noteQueueCounters(queue, counters)
-      return count
     },
     judgeAgain() {
       held.judgeAgain()
@@ -182,7 +204,9 @@ function workOfLog(options: PacketLogOptions, { counters, flows: ring }: PacketT
   return {
     wakeFd: log.wakeFd,
     socketFd: -1,
-    takeBatch: (timeoutMs) => noteBatch(log, judge, counters, flows, timeoutMs),
+    isHolding: false,
+    receive: (timeoutMs) => log.receive(timeoutMs),
+    judge: (count) => noteBatch(log, judge, counters, flows, count),
     judgeAgain() {},
     close: () => log.close(),
   }

@@ -5,6 +5,7 @@ import { wakeQueue } from '../native/queue.ts'
 import { createTally, type TallyWords } from './decision-tally.ts'
 import { createFlowRing, type FlowRing } from './flow-ring.ts'
 import type { PodPlaces } from './local-pods.ts'
+import { createMail, MailSender } from './mailbox.ts'
 import { type Counters, createCounters } from './packet-loop.ts'
 import type { FromPacketThread, PacketThreadData, PacketThreadOptions, ToPacketThread } from './packet-thread.ts'
 import { createTimes, type TimeWords } from './packet-times.ts'
@@ -28,10 +29,11 @@ export class PacketThread {
   #retired: Tally | undefined
   /** What it has decided. */
   readonly flows: FlowRing
-  readonly #worker: Worker
-  readonly #mail: PacketThreadData['mail']
+  readonly #mail: MailSender<ToPacketThread>
   readonly #wakeFd: number
-  readonly #swaps = new Map<number, { resolve(): void; reject(error: unknown): void }>()
+  /** What the thread is to answer, by id. */
+  readonly #questions = new Map<number, { resolve(): void; reject(error: unknown): void }>()
+  #nextId = 1
   readonly #exited: Promise<void>
   #isStopped = false
   /** Set when the thread has failed. */
@@ -42,7 +44,7 @@ export class PacketThread {
 
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
   static async start(options: PacketThreadOptions): Promise<PacketThread> {
-    const mail = new Int32Array(new SharedArrayBuffer(4))
+    const mail = createMail()
     const counters = createCounters()
     const times = createTimes()
     const flows = createFlowRing()
@@ -67,12 +69,21 @@ export class PacketThread {
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, { mail, wakeFd, socketFd }, queue, { counters, times, flows, tally })
+    return new PacketThread(worker, { mail: new MailSender(mail, worker), wakeFd, socketFd }, queue, {
+      counters,
+      times,
+      flows,
+      tally,
+    })
   }
 
   private constructor(
     worker: Worker,
-    { mail, wakeFd, socketFd }: Pick<PacketThreadData, 'mail'> & { readonly wakeFd: number; readonly socketFd: number },
+    {
+      mail,
+      wakeFd,
+      socketFd,
+    }: { readonly mail: MailSender<ToPacketThread>; readonly wakeFd: number; readonly socketFd: number },
     queue: number,
     { counters, times, flows, tally }: { counters: Counters; times: TimeWords; flows: FlowRing; tally: Tally },
   ) {
@@ -82,13 +93,12 @@ export class PacketThread {
     this.times = times
     this.#tally = tally
     this.flows = flows
-    this.#worker = worker
     this.#mail = mail
     this.#wakeFd = wakeFd
     this.failure = new Promise((_, reject) => {
       this.#fail = (error) => {
         this.#end = { error }
-        for (const swap of this.#swaps.values()) swap.reject(error)
+        for (const question of this.#questions.values()) question.reject(error)
         reject(error)
       }
     })
@@ -102,7 +112,7 @@ export class PacketThread {
       })
     })
     worker.on('message', (message: FromPacketThread) => {
-      if (message.type === 'swapped') this.#swaps.get(message.generation)?.resolve()
+      if (message.type === 'answered') this.#questions.get(message.id)?.resolve()
       else if (message.type === 'failed') this.#fail(asError(message))
     })
   }
@@ -116,11 +126,8 @@ export class PacketThread {
     if (this.#end) throw this.#end.error
     const former = this.#tally
     const tally = former.policyCounts === generation.policyCounts ? former : tallyFor(generation)
-    await new Promise<void>((resolve, reject) => {
-      this.#swaps.set(generation.number, { resolve, reject })
-      this.#send({ type: 'swap', generation, stamp, pods, ...(tally !== former && { tally: tally.words }) })
-    })
-    this.#swaps.delete(generation.number)
+    const swap = { type: 'swap', generation, stamp, pods, ...(tally !== former && { tally: tally.words }) } as const
+    if (!this.#mail.post(swap)) await this.#settled()
     if (tally === former) return
     this.#tally = tally
     this.#retired = former
@@ -151,9 +158,21 @@ export class PacketThread {
     this.#send({ type: 'stop' })
   }
 
+  /** Resolves when the thread has done all that was posted. */
+  async #settled(): Promise<void> {
+    const id = this.#nextId++
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#questions.set(id, { resolve, reject })
+        this.#send({ type: 'answer', id })
+      })
+    } finally {
+      this.#questions.delete(id)
+    }
+  }
+
   #send(message: ToPacketThread): void {
-    this.#worker.postMessage(message)
-    Atomics.add(this.#mail, 0, 1)
+    this.#mail.post(message)
     wakeQueue(this.#wakeFd)
   }
 }

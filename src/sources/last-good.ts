@@ -15,12 +15,14 @@ export interface SavedPicture {
 const FORMAT = 2
 /** Less than a millisecond's work. */
 const OBJECTS_PER_WRITE = 50
+/** Of each write's time so much more is left to others: a large picture takes long, and nobody waits for it. */
+const PAUSE_PER_WRITE = 3
 /** Changes that come together are saved together. */
 const SAVE_DELAY_MS = 500
 /** While changes go on; who starts from a picture that is some seconds old has its sources to correct it. */
 const SAVE_INTERVAL_MS = 10_000
-/** Of a large picture's time so much more is left to others. */
-const PAUSE_PER_SAVE = 99
+/** Of a large picture's time so much more passes without one. */
+const PAUSE_PER_SAVE = 9
 const FILE = 'last-good.jsonl'
 
 /**
@@ -68,7 +70,7 @@ export class LastGood {
       this.#isDue = false
       const begunMs = performance.now()
       try {
-        await this.save(picture())
+        await this.save(picture(), signal)
         const endMs = performance.now()
         this.#nextSaveMs = endMs + Math.max(SAVE_INTERVAL_MS, (endMs - begunMs) * PAUSE_PER_SAVE)
         this.#problem = undefined
@@ -111,9 +113,9 @@ export class LastGood {
 
   /**
    * Throws the system's error (ENOSPC, EACCES, EROFS): the former picture stays. Gives way to others while it writes: a
-   * large picture takes seconds.
+   * large picture takes seconds. Where the signal aborts it hurries.
    */
-  async save(sources: Picture): Promise<void> {
+  async save(sources: Picture, signal?: AbortSignal): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 })
     const path = join(this.#folder, FILE)
     const savedAtMs = Date.now()
@@ -122,8 +124,12 @@ export class LastGood {
       await file.write(lineOf({ format: FORMAT, savedAtMs }))
       for (const [source, objects] of sources) {
         await file.write(lineOf({ source }))
-        for (let at = 0; at < objects.length; at += OBJECTS_PER_WRITE)
+        for (let at = 0; at < objects.length; at += OBJECTS_PER_WRITE) {
+          const begunMs = performance.now()
           await file.write(linesOf(objects.slice(at, at + OBJECTS_PER_WRITE)))
+          const pauseMs = (performance.now() - begunMs) * PAUSE_PER_WRITE
+          if (signal && !signal.aborted) await setTimeout(pauseMs, undefined, { signal }).catch(() => {})
+        }
       }
       await file.write(lineOf({ end: true }))
       await file.sync()

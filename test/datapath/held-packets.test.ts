@@ -95,7 +95,8 @@ function site(
           hook,
         })),
       )
-      while (judgeBatch(queue, judge, counters, flows, 0, { held }) > 0);
+      for (let count = queue.receive(0); count > 0; count = queue.receive(0))
+        judgeBatch(queue, judge, counters, flows, count, { held })
     },
     answers: () => queue.answers.map(({ mark }) => nameOf(mark)),
     written: () => Atomics.load(ring.cursor, 0),

@@ -35,7 +35,8 @@ function run(queue: FakeQueue, deciding: Engine = engine) {
   const counters = createCounters()
   const flows = new FlowWriter(createFlowRing())
   const judge = new PacketJudge(deciding, generation, STAMP, marks)
-  while (judgeBatch(queue, judge, counters, flows, 0) > 0);
+  for (let count = queue.receive(0); count > 0; count = queue.receive(0))
+    judgeBatch(queue, judge, counters, flows, count)
   return readCounters(counters)
 }
 
