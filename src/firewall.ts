@@ -485,6 +485,11 @@ export class Firewall {
     return this.#threads.sockets()
   }
 
+  /** See {@link PacketThreads.threadIds}. */
+  packetThreadIds(): readonly number[] {
+    return this.#threads.threadIds()
+  }
+
   /** See {@link PacketThreads.rounds}. */
   rounds(): readonly number[] {
     return this.#threads.rounds()

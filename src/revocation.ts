@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { plausibleHooks, sweepConnections } from './datapath/sweep.ts'
 import { addressSet } from './engine/address.ts'
 import type { Address, Packet } from './engine/index.ts'
@@ -95,6 +95,6 @@ export class Revocation {
       plausibleHooks(packet, isLocalAddress).every((hook) => this.#site.isAllowed(packet, hook))
     const stamp = { mask: connectionMask, value: ruleset.connectionStamp << connectionShift }
     await sweepConnections({ netlink: this.#netlink, stamp, isTouched, isAllowed })
-    if (!this.#abort.signal.aborted) ruleset.endRecheck(change)
+    while (!this.#abort.signal.aborted && !ruleset.endRecheck(change)) await setImmediate()
   }
 }

@@ -5,6 +5,7 @@ import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
 import type { Mode } from '../mode.ts'
 import { openPacketLog, type PacketLogOptions } from '../native/packet-log.ts'
 import { openQueue, type QueueOptions, STATE_RECEIVED_MS } from '../native/queue.ts'
+import { threadId } from '../native/scheduling.ts'
 import { createTally, DecisionTally, type TallyWords } from './decision-tally.ts'
 import { type FlowRing, FlowWriter } from './flow-ring.ts'
 import { PacketJudge, type UnknownLocal } from './judge.ts'
@@ -60,7 +61,13 @@ export type ToPacketThread =
 
 /** From the packet thread. */
 export type FromPacketThread =
-  | { readonly type: 'bound'; readonly wakeFd: number; readonly socketFd: number }
+  | {
+      readonly type: 'bound'
+      readonly wakeFd: number
+      readonly socketFd: number
+      /** As the system names the thread. */
+      readonly threadId: number
+    }
   | {
       readonly type: 'failed'
       readonly code: KnpError['code']
@@ -120,7 +127,7 @@ function run(port: MessagePort, data: PacketThreadData, kinds: readonly PolicyKi
 
   try {
     const { wakeFd, socketFd } = work
-    port.postMessage({ type: 'bound', wakeFd, socketFd } satisfies FromPacketThread)
+    port.postMessage({ type: 'bound', wakeFd, socketFd, threadId: threadId() } satisfies FromPacketThread)
     for (;;) {
       // Packets that are held are judged again as soon as others are known.
       if (!work.isHolding) mailbox.leave()

@@ -16,12 +16,16 @@ interface Tally {
   readonly policyCounts: Generation['policyCounts']
 }
 
+type Bound = Extract<FromPacketThread, { type: 'bound' }>
+
 /** The packet thread of one queue, seen from the main one. */
 export class PacketThread {
   /** The queue's number. */
   readonly queue: number
   /** The queue's socket, for who keeps a duplicate of it. Not to be closed. */
   readonly socketFd: number
+  /** As the system names the thread. */
+  readonly threadId: number
   readonly counters: Counters
   readonly times: TimeWords
   /** What it decided by the generation in force, and by those before that had the same policies. */
@@ -58,7 +62,7 @@ export class PacketThread {
       workerData: { ...options, mail, counters, tally: tally.words, times, flows } satisfies PacketThreadData,
     })
     const queue = options.queue.number
-    const { wakeFd, socketFd } = await new Promise<Extract<FromPacketThread, { type: 'bound' }>>((resolve, reject) => {
+    const bound = await new Promise<Bound>((resolve, reject) => {
       const onExit = () => reject(endedError(queue))
       worker.once('error', reject)
       worker.once('exit', onExit)
@@ -69,26 +73,19 @@ export class PacketThread {
         worker.removeListener('exit', onExit)
       })
     })
-    return new PacketThread(worker, { mail: new MailSender(mail, worker), wakeFd, socketFd }, queue, {
-      counters,
-      times,
-      flows,
-      tally,
-    })
+    return new PacketThread(worker, new MailSender(mail, worker), bound, queue, { counters, times, flows, tally })
   }
 
   private constructor(
     worker: Worker,
-    {
-      mail,
-      wakeFd,
-      socketFd,
-    }: { readonly mail: MailSender<ToPacketThread>; readonly wakeFd: number; readonly socketFd: number },
+    mail: MailSender<ToPacketThread>,
+    { wakeFd, socketFd, threadId }: Bound,
     queue: number,
     { counters, times, flows, tally }: { counters: Counters; times: TimeWords; flows: FlowRing; tally: Tally },
   ) {
     this.queue = queue
     this.socketFd = socketFd
+    this.threadId = threadId
     this.counters = counters
     this.times = times
     this.#tally = tally

@@ -105,6 +105,11 @@ export class PacketThreads {
     return new Map(this.#threads.map(({ queue, socketFd }) => [queue, socketFd]))
   }
 
+  /** As the system names them: of those that decide, for whom somebody waits. */
+  threadIds(): readonly number[] {
+    return this.#threads.map(({ threadId }) => threadId)
+  }
+
   /** What each has counted, in the order of the queues' numbers. */
   counters(): readonly { readonly queue: number; readonly counters: PacketCounters }[] {
     return this.#threads.map(({ queue, counters }) => ({ queue, counters: readCounters(counters) }))

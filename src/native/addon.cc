@@ -15,6 +15,7 @@
 #include "netlink.h"
 #include "packet-log.h"
 #include "queue.h"
+#include "scheduling.h"
 #include "system-error.h"
 #include "unix-datagram.h"
 
@@ -57,6 +58,31 @@ void TrimMemory(const Napi::CallbackInfo&) {
 #endif
 }
 
+Napi::Value GiveWay(const Napi::CallbackInfo& info) {
+  int error = EINVAL;
+  if (info[0].IsNumber() && info[1].IsNumber() && info[2].IsNumber()) {
+    const double sliceMs = info[2].As<Napi::Number>().DoubleValue();
+    if (sliceMs >= 0 && sliceMs <= 100) {
+      error = knp::GiveWay(info[0].As<Napi::Number>().Int32Value(), info[1].As<Napi::Number>().Int32Value(),
+                           static_cast<uint64_t>(sliceMs * 1e6));
+    }
+  }
+  return Napi::Number::New(info.Env(), error);
+}
+
+Napi::Value ThreadId(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), knp::ThreadId()); }
+
+/** Of a multicast group, with a netlink socket. Answers an errno, 0 for done. */
+Napi::Value SetMembership(const Napi::CallbackInfo& info) {
+  int error = EINVAL;
+  if (info[0].IsNumber() && info[1].IsNumber() && info[2].IsBoolean()) {
+    error = knp::NetfilterSocket::SetMembership(info[0].As<Napi::Number>().Int32Value(),
+                                                info[1].As<Napi::Number>().Uint32Value(),
+                                                info[2].As<Napi::Boolean>().Value());
+  }
+  return Napi::Number::New(info.Env(), error);
+}
+
 void SendDatagram(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsString() || !info[1].IsString() || !info[2].IsArray()) {
@@ -83,6 +109,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("wake", Napi::Function::New(env, Wake, "wake"));
   exports.Set("portId", Napi::Function::New(env, PortId, "portId"));
   exports.Set("trimMemory", Napi::Function::New(env, TrimMemory, "trimMemory"));
+  exports.Set("giveWay", Napi::Function::New(env, GiveWay, "giveWay"));
+  exports.Set("threadId", Napi::Function::New(env, ThreadId, "threadId"));
+  exports.Set("setMembership", Napi::Function::New(env, SetMembership, "setMembership"));
+  exports.Set("pageBytes", Napi::Number::New(env, static_cast<double>(sysconf(_SC_PAGESIZE))));
   exports.Set("sendDatagram", Napi::Function::New(env, SendDatagram, "sendDatagram"));
   return exports;
 }

@@ -21,7 +21,7 @@ import {
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
 } from './pod-routes.ts'
-import { decodeTableEvents } from './table-events.ts'
+import { decodeTableEvents, NFNLGRP_NFTABLES } from './table-events.ts'
 
 /** What the thread starts with. */
 export interface KernelWatchData {
@@ -30,8 +30,6 @@ export interface KernelWatchData {
   readonly followsPods: boolean
   /** Room in each socket; 0 leaves the system's default. */
   readonly receiveBufferBytes: number
-  /** One int32 in shared memory: how many orders to deafen or listen have been carried out. */
-  readonly carriedOut: Int32Array<SharedArrayBuffer>
 }
 
 /** A change of the table that is not our own, or several that came together. */
@@ -51,7 +49,6 @@ export type ToKernelWatch =
   | { readonly type: 'own'; readonly portId: number }
   | { readonly type: 'disown'; readonly portId: number }
   | { readonly type: 'settle'; readonly id: number }
-  | { readonly type: 'deafen' | 'listen' }
   | { readonly type: 'stop' }
 
 /** From the thread. */
@@ -59,6 +56,8 @@ export type FromKernelWatch =
   | {
       readonly type: 'started'
       readonly wakeFd: number
+      /** Of the socket that is told of the tables, to be closed by the receiver. */
+      readonly tablesFd: number
       readonly addresses: readonly LocalAddress[]
       readonly pods: readonly Address[]
     }
@@ -73,9 +72,8 @@ export type FromKernelWatch =
       readonly hint: string | undefined
     }
 
-// linux/netlink.h, linux/netfilter/nfnetlink.h
+// linux/netlink.h
 const NETLINK_NETFILTER = 12
-const NFNLGRP_NFTABLES = 7
 const addressGroups = [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR]
 const podGroups = [RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE]
 /** The place of a subscription. */
@@ -126,7 +124,8 @@ class Watcher {
       this.#pods = this.#routes.addresses
     }
     const { wakeFd } = this.#monitor
-    this.#post({ type: 'started', wakeFd, addresses: this.#addresses, pods: this.#pods })
+    const tablesFd = this.#monitor.duplicate(TABLES)
+    this.#post({ type: 'started', wakeFd, tablesFd, addresses: this.#addresses, pods: this.#pods })
   }
 
   /** Returns when told to stop. */
@@ -167,13 +166,6 @@ class Watcher {
       case 'settle':
         this.#tellChange()
         this.#post({ type: 'settled', id: order.id })
-        break
-      case 'deafen':
-      case 'listen':
-        if (order.type === 'deafen') this.#monitor.leave(TABLES, NFNLGRP_NFTABLES)
-        else this.#monitor.join(TABLES, NFNLGRP_NFTABLES)
-        Atomics.add(this.#data.carriedOut, 0, 1)
-        Atomics.notify(this.#data.carriedOut, 0)
         break
       case 'stop':
         break

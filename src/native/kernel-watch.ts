@@ -1,3 +1,5 @@
+import { closeSync } from 'node:fs'
+import { getSystemErrorName } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { clockMs } from '../clock.ts'
 import type { Address } from '../engine/index.ts'
@@ -7,6 +9,7 @@ import { loadAddon } from './load.ts'
 import type { LocalAddress } from './local-addresses.ts'
 import { openNetlink } from './netlink.ts'
 import { readGeneration } from './nftables.ts'
+import { NFNLGRP_NFTABLES } from './table-events.ts'
 
 export interface KernelWatchOptions {
   /** The table of family inet that is ours. */
@@ -41,8 +44,9 @@ export interface KernelWatch {
    */
   own(portId: number): () => void
   /**
-   * Makes a large change of our own. The kernel would describe each of its elements (2 µs and a page of memory each, spent
-   * in our own call), so it is not listened to meanwhile; what else was changed in that time is still noticed.
+   * Makes a change of our own. The kernel would describe each of its elements (2 µs and a page of memory each, spent in our
+   * own call, and as much again to read that), so it is not listened to meanwhile; what else was changed in that time is still
+   * noticed.
    */
   unheard<T>(change: () => T): T
   /**
@@ -55,8 +59,6 @@ export interface KernelWatch {
 
 /** About 60,000 events; by the sockets' own account, a message of a few bytes takes some hundred. */
 const RECEIVE_BUFFER_BYTES = 16 << 20
-/** The thread answers in well under a millisecond; when it does not, a change is only slower. */
-const ORDER_TIMEOUT_MS = 100
 
 /**
  * Watches a table and the local addresses. What the kernel says is told within about 1 ms (addresses: 20 ms); when it had
@@ -65,24 +67,21 @@ const ORDER_TIMEOUT_MS = 100
  * @throws KnpError PERMISSION without CAP_NET_ADMIN, UNSUPPORTED_HOST without nf_tables, NATIVE_MISSING.
  */
 export async function watchKernel(options: KernelWatchOptions, observer: KernelWatchObserver): Promise<KernelWatch> {
-  const carriedOut = new Int32Array(new SharedArrayBuffer(4))
   const { table, followsPods = false, receiveBufferBytes = RECEIVE_BUFFER_BYTES } = options
   // Node runs the source as it is in tests, the compiled file otherwise.
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const worker = new Worker(new URL(`./kernel-watch-thread.${extension}`, import.meta.url), {
-    workerData: { table, followsPods, receiveBufferBytes, carriedOut } satisfies KernelWatchData,
+    workerData: { table, followsPods, receiveBufferBytes } satisfies KernelWatchData,
   })
-  const { wakeFd, addresses, pods } = await new Promise<Extract<FromKernelWatch, { type: 'started' }>>(
-    (resolve, reject) => {
-      worker.once('error', reject)
-      worker.once('message', (message: FromKernelWatch) => {
-        if (message.type === 'started') resolve(message)
-        else if (message.type === 'failed') reject(asError(message))
-        worker.removeListener('error', reject)
-      })
-    },
-  )
-  return new WatchThread(worker, { wakeFd, addresses, pods, carriedOut }, observer)
+  const started = await new Promise<Extract<FromKernelWatch, { type: 'started' }>>((resolve, reject) => {
+    worker.once('error', reject)
+    worker.once('message', (message: FromKernelWatch) => {
+      if (message.type === 'started') resolve(message)
+      else if (message.type === 'failed') reject(asError(message))
+      worker.removeListener('error', reject)
+    })
+  })
+  return new WatchThread(worker, started, observer)
 }
 
 class WatchThread implements KernelWatch {
@@ -90,7 +89,8 @@ class WatchThread implements KernelWatch {
   readonly pods: readonly Address[]
   readonly #worker: Worker
   readonly #wakeFd: number
-  readonly #carriedOut: Int32Array<SharedArrayBuffer>
+  /** Of the thread's own socket; it stays that one when the thread closes its descriptor. */
+  readonly #tablesFd: number
   readonly #observer: KernelWatchObserver
   readonly #netlink = openNetlink()
   readonly #settles = new Map<number, (changes: number) => void>()
@@ -100,19 +100,12 @@ class WatchThread implements KernelWatch {
   /** Told to stop, or ended by itself. */
   #hasEnded = false
 
-  constructor(
-    worker: Worker,
-    started: Pick<KernelWatch, 'addresses' | 'pods'> & {
-      readonly wakeFd: number
-      readonly carriedOut: Int32Array<SharedArrayBuffer>
-    },
-    observer: KernelWatchObserver,
-  ) {
+  constructor(worker: Worker, started: Extract<FromKernelWatch, { type: 'started' }>, observer: KernelWatchObserver) {
     this.#worker = worker
     this.#wakeFd = started.wakeFd
     this.addresses = started.addresses
     this.pods = started.pods
-    this.#carriedOut = started.carriedOut
+    this.#tablesFd = started.tablesFd
     this.#observer = observer
     worker.on('message', (message: FromKernelWatch) => this.#hear(message))
     worker.on('error', (error) => this.#fail(error))
@@ -135,13 +128,13 @@ class WatchThread implements KernelWatch {
     if (this.#hasEnded) return change()
     const before = readGeneration(this.#netlink)
     let changed = false
-    this.#order('deafen')
+    this.#listen(false)
     try {
       const result = change()
       changed = true
       return result
     } finally {
-      this.#order('listen')
+      this.#listen(true)
       // Every transaction, of whatever table, raises the generation by one. Ours was one: if it went up by that, there was
       // no other; and what comes from now on is reported.
       const expected = changed ? (before + 1) >>> 0 : before
@@ -199,15 +192,14 @@ class WatchThread implements KernelWatch {
     this.#hasEnded = true
     process.removeListener('exit', this.#onExit)
     this.#netlink.close()
+    closeSync(this.#tablesFd)
     for (const settled of this.#settles.values()) settled(this.#changes)
     this.#settles.clear()
   }
 
-  /** Has the thread do something at once, while this one waits. */
-  #order(type: 'deafen' | 'listen'): void {
-    const before = Atomics.load(this.#carriedOut, 0)
-    this.#send({ type })
-    Atomics.wait(this.#carriedOut, 0, before, ORDER_TIMEOUT_MS)
+  #listen(isMember: boolean): void {
+    const error = loadAddon().setMembership(this.#tablesFd, NFNLGRP_NFTABLES, isMember)
+    if (error !== 0) throw new Error(`kernel notifications: membership: ${getSystemErrorName(-error)}`)
   }
 
   #send(message: ToKernelWatch): void {

@@ -83,10 +83,8 @@ export interface NativeNetlinkMonitor {
   readonly wakeFd: number
   /** Blocks until something comes, for at most `timeoutMs` (below 0: for ever); `undefined` when woken or timed out. */
   receive(timeoutMs: number): NativeDatagram | undefined
-  /** Enters a group, with the socket of the subscription at this index. */
-  join(source: number, group: number): void
-  /** Leaves it; what has come already is still received. */
-  leave(source: number, group: number): void
+  /** A descriptor of the socket of the subscription at this index, to be closed apart. */
+  duplicate(source: number): number
   close(): void
 }
 
@@ -112,6 +110,14 @@ export interface Addon {
   sendDatagram(path: string, text: string, descriptors: readonly number[]): void
   /** Gives memory that the C library has set aside back to the system; takes some milliseconds. */
   trimMemory(): void
+  /** See scheduling.h; `sliceMs` is 0 (the system's) to 100. Answers an errno, 0 for done. */
+  giveWay(threadId: number, nice: number, sliceMs: number): number
+  /** The calling thread, as /proc/self/task names it. */
+  threadId(): number
+  /** Whether a netlink socket receives what the kernel tells a multicast group. Answers an errno, 0 for done. */
+  setMembership(fd: number, group: number, isMember: boolean): number
+  /** Of the machine's memory. */
+  readonly pageBytes: number
 }
 
 /** An error of the addon: a positive errno, its name, and what was being done. */

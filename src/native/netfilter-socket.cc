@@ -66,12 +66,9 @@ uint32_t NetfilterSocket::PortIdOf(int fd) {
   return here == there ? PortIdAt(fd) : 0;
 }
 
-int NetfilterSocket::Join(uint32_t group) {
-  return setsockopt(fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) == 0 ? 0 : errno;
-}
-
-int NetfilterSocket::Leave(uint32_t group) {
-  return setsockopt(fd(), SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, &group, sizeof group) == 0 ? 0 : errno;
+int NetfilterSocket::SetMembership(int fd, uint32_t group, bool isMember) {
+  const int option = isMember ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP;
+  return setsockopt(fd, SOL_NETLINK, option, &group, sizeof group) == 0 ? 0 : errno;
 }
 
 uint32_t NetfilterSocket::PortId() const { return PortIdAt(fd()); }

@@ -22,9 +22,9 @@ class NetfilterSocket {
    */
   int Adopt(int fd);
   /** Receives what the kernel tells this multicast group from now on. Returns 0, or an errno. */
-  int Join(uint32_t group);
-  /** What has come already stays to be received. Returns 0, or an errno. */
-  int Leave(uint32_t group);
+  int Join(uint32_t group) { return SetMembership(fd(), group, true); }
+  /** The same for any descriptor; also the opposite: what has come already stays to be received. */
+  static int SetMembership(int fd, uint32_t group, bool isMember);
   /** The address that the kernel knows the socket by, and writes into what it reports of its requests; 0 for none. */
   uint32_t PortId() const;
   /** That of any descriptor; 0 when it is no netfilter socket, or one of another network namespace. */

@@ -1,5 +1,6 @@
 #include "netlink-monitor.h"
 
+#include <fcntl.h>
 #include <linux/netlink.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -31,8 +32,7 @@ Napi::Function NetlinkMonitor::Define(Napi::Env env) {
   return DefineClass(env, "NetlinkMonitor",
                      {
                          InstanceMethod<&NetlinkMonitor::Receive>("receive"),
-                         InstanceMethod<&NetlinkMonitor::Join>("join"),
-                         InstanceMethod<&NetlinkMonitor::Leave>("leave"),
+                         InstanceMethod<&NetlinkMonitor::Duplicate>("duplicate"),
                          InstanceMethod<&NetlinkMonitor::Close>("close"),
                      });
 }
@@ -139,17 +139,12 @@ int NetlinkMonitor::Wait(int timeoutMs) {
   return 0;
 }
 
-void NetlinkMonitor::Join(const Napi::CallbackInfo& info) { ChangeMembership(info, &NetfilterSocket::Join); }
-
-void NetlinkMonitor::Leave(const Napi::CallbackInfo& info) { ChangeMembership(info, &NetfilterSocket::Leave); }
-
-void NetlinkMonitor::ChangeMembership(const Napi::CallbackInfo& info, int (NetfilterSocket::*change)(uint32_t)) {
+Napi::Value NetlinkMonitor::Duplicate(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
   const uint32_t source = info[0].IsNumber() ? info[0].As<Napi::Number>().Uint32Value() : UINT32_MAX;
-  if (source >= sockets_.size() || !info[1].IsNumber()) {
-    return ThrowSystemError(info.Env(), "membership", sockets_.empty() ? EBADF : EINVAL);
-  }
-  const int error = (sockets_[source].get()->*change)(info[1].As<Napi::Number>().Uint32Value());
-  if (error != 0) ThrowSystemError(info.Env(), "membership", error);
+  const int fd = source < sockets_.size() ? fcntl(sockets_[source]->fd(), F_DUPFD_CLOEXEC, 0) : -1;
+  if (fd < 0) ThrowSystemError(env, "duplicate", source < sockets_.size() ? errno : EBADF);
+  return Napi::Number::New(env, fd);
 }
 
 void NetlinkMonitor::Close(const Napi::CallbackInfo&) {

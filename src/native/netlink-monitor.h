@@ -25,13 +25,10 @@ class NetlinkMonitor : public Napi::ObjectWrap<NetlinkMonitor> {
 
  private:
   Napi::Value Receive(const Napi::CallbackInfo& info);
-  void Join(const Napi::CallbackInfo& info);
-  void Leave(const Napi::CallbackInfo& info);
+  Napi::Value Duplicate(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   void Open(const Napi::CallbackInfo& info);
-  /** Enters or leaves a group, both given as numbers: whose socket, which group. */
-  void ChangeMembership(const Napi::CallbackInfo& info, int (NetfilterSocket::*change)(uint32_t));
   /** Opens one socket. Returns 0, or an errno. */
   int Subscribe(Napi::Object subscription, int receiveBufferBytes);
   /** Waits until a datagram or a wake is there; `ready_` says where. Returns 0, or an errno. */

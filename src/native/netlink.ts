@@ -38,7 +38,7 @@ export const MAX_SUBMITTED = 1000
 const TIMEOUT_MS = 10_000
 /** How often a listing that is interrupted is made again. */
 export const MAX_DUMP_ATTEMPTS = 10
-/** The kernel makes its datagrams as large as what they were received into, up to 32 KiB. */
+/** The kernel makes its datagrams as large as what they were received into, from a page (8 KiB at most) up to 32 KiB. */
 const LISTING_PART_BYTES = 1 << 15
 const littleEndian = endianness() === 'LE'
 
@@ -459,9 +459,10 @@ export interface Netlink {
   /**
    * Begins to list what the message asks for, part by part.
    *
+   * @param partBytes room for a part, 32 KiB where it is left out; not less than the kernel's NLMSG_GOODSIZE
    * @throws NetlinkError when the kernel does not even read it; a SystemError when it gives no socket.
    */
-  startDump(message: NetlinkMessage): Listing
+  startDump(message: NetlinkMessage, partBytes?: number): Listing
   /** May be called again. */
   close(): void
 }
@@ -535,11 +536,11 @@ export function openNetlink(): Netlink {
       throw neverAtRest()
     },
 
-    startDump(message) {
+    startDump(message, partBytes = LISTING_PART_BYTES) {
       if (isClosed) throw wholeError(constants.errno.EBADF, 'the socket is closed')
       const first = take(1)
       const listing = { ...message, flags: message.flags | NLM_F_DUMP }
-      return new KernelListing(new NetlinkSocket(), encodeMessages([listing], first, false), first)
+      return new KernelListing(new NetlinkSocket(), encodeMessages([listing], first, false), first, partBytes)
     },
 
     close() {
@@ -562,12 +563,13 @@ class KernelListing implements Listing {
   isInterrupted = false
   readonly #socket: NativeNetlinkSocket
   readonly #sequence: number
-  readonly #bytes = new Uint8Array(LISTING_PART_BYTES)
+  readonly #bytes: Uint8Array
   #hasEnded = false
 
-  constructor(socket: NativeNetlinkSocket, request: Uint8Array, sequence: number) {
+  constructor(socket: NativeNetlinkSocket, request: Uint8Array, sequence: number, partBytes: number) {
     this.#socket = socket
     this.#sequence = sequence
+    this.#bytes = new Uint8Array(partBytes)
     this.#orRefuse(() => socket.send(request))
   }
 

@@ -1,5 +1,7 @@
 import { Attributes, messagesIn, NFNL_SUBSYS_NFTABLES } from './netlink.ts'
 
+/** The multicast group that is told of changes: linux/netfilter/nfnetlink.h. */
+export const NFNLGRP_NFTABLES = 7
 // linux/netfilter/nf_tables.h
 const NFT_MSG_NEWSETELEM = 12
 const NFT_MSG_DELSETELEM = 14

@@ -41,13 +41,16 @@ export class Rechecks {
     }
   }
 
-  /** Those that no change named after the one given are done. */
-  end(upToChange: number): void {
+  /** Of those that no change named after the one given so many are done. Answers whether these were the last. */
+  end(upToChange: number, most = Number.POSITIVE_INFINITY): boolean {
+    let left = most
     for (const [text, { address, change }] of this.#named) {
       if (change > upToChange) continue
+      if (left-- === 0) return false
       this.#named.delete(text)
       this.#moved(text, address, -1)
     }
+    return true
   }
 
   clear(): void {

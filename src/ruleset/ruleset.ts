@@ -57,7 +57,7 @@ export interface RulesetConfig {
 export interface ChangeTracker {
   /** Changes through this netlink port are our own, until the answer is called. */
   own(portId: number): () => void
-  /** Makes one large transaction of our own. */
+  /** Makes one transaction of our own. */
   unheard<T>(change: () => T): T
   /** How many changes of the table by others there were, all that has happened until now considered. */
   settle(): Promise<number>
@@ -66,11 +66,9 @@ export interface ChangeTracker {
 /** For whoever is alone: nobody else changes the table. */
 const alone: ChangeTracker = { own: () => () => {}, unheard: (change) => change(), settle: async () => 0 }
 
-/** Whether a large change of our own is listened to. */
+/** Whether a change of our own is listened to. */
 type Hearing = 'heard' | 'unheard'
 
-/** Above this many elements a change is not listened to: that costs more than asking what else has happened. */
-const LARGE_CHANGE_ELEMENTS = 2000
 /** How a fingerprint names a chain. */
 const CHAIN_PART = 'chain '
 /** How often an install is begun again because another program changed the table meanwhile. */
@@ -101,6 +99,8 @@ export interface Change {
   readonly recheck: readonly Address[] | 'everything'
 }
 
+/** The kernel deletes an element in 1 to 2 µs, and lets nothing else run on its processor until the last one is. */
+const ENDED_AT_A_TIME = 64
 /** The kernel counts time in jiffies. */
 const TIMEOUT_MARGIN_MS = 100
 /** Above this many addresses all connections are judged again: finding out which of them are concerned would cost more. */
@@ -206,14 +206,15 @@ export class Ruleset {
   }
 
   /**
-   * Ends the recheck of the addresses that no change named after the one given: connections and tuples that are still
-   * remembered of them are right.
+   * Ends the recheck of addresses that no change named after the one given: connections and tuples that are still remembered
+   * of them are right. Of many only some at a time. Answers whether these were the last.
    */
-  endRecheck(upToChange: number): void {
-    this.#rechecks.end(upToChange)
+  endRecheck(upToChange: number): boolean {
+    const wereLast = this.#rechecks.end(upToChange, ENDED_AT_A_TIME)
     const changes = this.#putRechecks(batch(TABLE))
-    if (changes.messages.length > 0) commit(this.#netlink, changes)
+    if (changes.messages.length > 0) this.#tracker.unheard(() => commit(this.#netlink, changes))
     this.#rechecks.told()
+    return wereLast
   }
 
   /**
@@ -399,10 +400,7 @@ export class Ruleset {
     if (wanted.answerStamp !== this.#answerStamp)
       changes.flushSet(sets.current).addElements(sets.current, this.#currentKeys(wanted.answerStamp))
     this.#putRechecks(changes)
-    const elements = [subjects, known].reduce((sum, { added, removed }) => sum + added.length + removed.length, 0)
-    // How much of an earlier run's a take-over removes is not known.
-    const isLarge = this.#reference === undefined || elements > LARGE_CHANGE_ELEMENTS
-    if (isLarge && hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
+    if (hearing === 'unheard') this.#tracker.unheard(() => commit(this.#netlink, changes))
     else commit(this.#netlink, changes)
     this.#subjects.take(subjects)
     this.#known.take(known)

@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { getPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
@@ -7,6 +8,7 @@ import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork, type Network } from '../../src/lab/network.ts'
 import { parseQueueStatistics } from '../../src/native/queue-statistics.ts'
 import { queueNumbers } from '../../src/queue-range.ts'
+import { niceValues } from '../nice-values.ts'
 import { slow } from '../slow.ts'
 import { forgetful, knp, networkPolicy, type Policies, Product, pod, policies, skip } from './product.ts'
 import type { UpdatesReport } from './updates.test.ts'
@@ -362,5 +364,11 @@ t.test('as many queues as there may be', { skip }, async (t) => {
   const { queues, packetThread } = await product.status()
   t.equal(queues.length, 64)
   t.equal(packetThread.queued, 2 * PAIRS)
+  const usual = getPriority()
+  t.equal(
+    [...niceValues(product.pid).values()].filter((nice) => nice === usual).length,
+    64,
+    'all but these threads give way',
+  )
   t.match(await product.stop(), { code: 0, stderr: /^(?![\s\S]*Warning)/ })
 })

@@ -41,6 +41,21 @@ t.test('the kernel is told what came and went, once', async (t) => {
   t.same(kernel.families, { v4: false, v6: false })
 })
 
+t.test('of many only some end at a time', async (t) => {
+  const rechecks = new Rechecks()
+  const kernel = new Kernel()
+  rechecks.add(addresses(a, b), 1)
+  rechecks.add(addresses(c), 2)
+  kernel.tell(rechecks)
+  t.equal(rechecks.end(1, 1), false)
+  t.equal(kernel.tell(rechecks), 1)
+  t.same([...kernel.has], [b, c], 'the others are still rechecked')
+  t.equal(rechecks.end(1, 1), true, 'c was named later')
+  t.equal(kernel.tell(rechecks), 1)
+  t.same([...kernel.has], [c])
+  t.same(kernel.families, { v4: false, v6: true })
+})
+
 t.test('what comes and goes before the kernel is told stays unsaid', async (t) => {
   const rechecks = new Rechecks()
   const kernel = new Kernel()
