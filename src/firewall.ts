@@ -608,7 +608,7 @@ export class Firewall {
   }
 
   #keepPicture(): void {
-    this.#lastGood.keep(() => this.#store.picture(), this.#abort.signal)
+    this.#lastGood.keep(this.#store, this.#abort.signal)
   }
 
   /** The net under what the kernel reports; tries again what has failed. */

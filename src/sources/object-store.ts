@@ -1,10 +1,10 @@
 import type { Snapshot } from '../engine/index.ts'
 import { type Delta, objectKey, type PolicyObject } from '../engine/snapshot.ts'
 import { World } from '../engine/world.ts'
-import type { Picture } from './last-good.ts'
+import type { Picture, PictureChange, PictureKeeper } from './last-good.ts'
 
 /** The objects of all sources; turns deltas into snapshots. Where two sources have one object, the later source wins. */
-export class ObjectStore {
+export class ObjectStore implements PictureKeeper {
   /** By source, in the order of their names' first mention. */
   readonly #sources = new Map<string, Map<string, PolicyObject>>()
   /** Sources whose objects are an earlier run's: their first delta replaces them all. */
@@ -14,6 +14,8 @@ export class ObjectStore {
   #trial: { readonly source: string; readonly objects: ReadonlyMap<string, PolicyObject> } | undefined
   /** Keys of objects that may be different since `takeDelta`. */
   readonly #changed = new Set<string>()
+  /** By source, those that are different since `takeUnsaved`; `undefined` where all may be. */
+  #unsaved: Map<string, Set<string>> | undefined
   #generation = 0
 
   /** @param localNode the name of this machine's node, where it decides packets */
@@ -25,19 +27,24 @@ export class ObjectStore {
   apply(source: string, { upserts, deletes }: Delta): void {
     // The source keeps its place among the others.
     if (this.#restored.delete(source)) {
+      this.#unsaved = undefined
       this.#noteAll(this.#sources.get(source))
       this.#sources.get(source)?.clear()
     }
     const objects = this.#sources.get(source) ?? new Map<string, PolicyObject>()
     this.#sources.set(source, objects)
+    const unsaved = this.#unsaved?.get(source) ?? new Set<string>()
+    this.#unsaved?.set(source, unsaved)
     for (const key of deletes) {
       objects.delete(key)
       this.#changed.add(key)
+      unsaved.add(key)
     }
     for (const object of upserts) {
       const key = objectKey(object)
       objects.set(key, object)
       this.#changed.add(key)
+      unsaved.add(key)
     }
   }
 
@@ -81,6 +88,13 @@ export class ObjectStore {
   /** The objects of each source as they are now, without what is on trial. */
   picture(): Picture {
     return new Map([...this.#sources].map(([source, objects]) => [source, [...objects.values()]]))
+  }
+
+  takeUnsaved(): PictureChange | undefined {
+    const unsaved = this.#unsaved
+    this.#unsaved = new Map()
+    if (!unsaved) return undefined
+    return new Map([...unsaved].map(([source, keys]) => [source, changeOf(this.#sources.get(source)!, keys)]))
   }
 
   /**
@@ -138,4 +152,16 @@ export class ObjectStore {
     for (const objects of others) for (const [key, object] of objects) merged.set(key, object)
     return merged
   }
+}
+
+/** What the objects with these keys are now, or that they are gone. */
+function changeOf(objects: ReadonlyMap<string, PolicyObject>, keys: Iterable<string>): Delta {
+  const upserts: PolicyObject[] = []
+  const deletes: string[] = []
+  for (const key of keys) {
+    const object = objects.get(key)
+    if (object) upserts.push(object)
+    else deletes.push(key)
+  }
+  return { upserts, deletes }
 }

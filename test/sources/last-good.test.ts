@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { compile } from '../../src/engine/index.ts'
+import { compile, type Delta } from '../../src/engine/index.ts'
 import { policyKinds } from '../../src/engine/pipeline.ts'
-import { LastGood, type Picture } from '../../src/sources/last-good.ts'
+import { objectKey } from '../../src/engine/snapshot.ts'
+import { LastGood, type Picture, type PictureKeeper } from '../../src/sources/last-good.ts'
 import { readManifest } from '../../src/sources/manifest.ts'
 import { ObjectStore } from '../../src/sources/object-store.ts'
 import { shop } from '../fixtures/shop.ts'
@@ -64,6 +65,118 @@ t.test('the next picture takes its place', async (t) => {
   await lastGood.save(new Map([['files a', objects(everyKind)]]))
   await lastGood.save(new Map([['files a', []]]))
   t.same((await lastGood.load())!.sources, new Map([['files a', []]]))
+})
+
+/** A store whose picture is saved by `save`: what has changed where that is known, or all of it. */
+function savedStore(lastGood: LastGood) {
+  const store = new ObjectStore()
+  const save = async () => {
+    const change = store.takeUnsaved()
+    const isAppended = change !== undefined && (await lastGood.append(change))
+    if (!isAppended) await lastGood.save(store.picture())
+    return isAppended ? 'appended' : 'whole'
+  }
+  return { store, save }
+}
+
+const podOf = (name: string, address: string, labels = 'app: x') => objects(podLine(name, address, labels))
+
+t.test('what changes is appended, and comes back with the rest', async (t) => {
+  const lastGood = new LastGood(await folderFor(t))
+  const { store, save } = savedStore(lastGood)
+  store.apply('a', { upserts: objects(shop), deletes: [] })
+  t.equal(await save(), 'whole')
+  const [web, db] = [podOf('lab/web', '10.5.0.1'), podOf('lab/db', '10.5.0.2')]
+  const changes: readonly (readonly [rule: string, source: string, Delta])[] = [
+    ['a new object', 'a', { upserts: web, deletes: [] }],
+    ['another one of its name', 'a', { upserts: podOf('lab/web', '10.5.0.3', 'app: y'), deletes: [] }],
+    ['an object that is gone', 'a', { upserts: db, deletes: [objectKey(web[0]!)] }],
+    ['another source', 'b', { upserts: web, deletes: [] }],
+    ['a source without objects', 'c', { upserts: [], deletes: [] }],
+    ['none', 'a', { upserts: [], deletes: [] }],
+  ]
+  for (const [rule, source, delta] of changes) {
+    store.apply(source, delta)
+    t.equal(await save(), 'appended', rule)
+    const saved = await lastGood.load()
+    t.equal(asText(saved!.sources), asText(store.picture()), rule)
+    t.equal(saved!.savedAtMs, lastGood.savedAtMs)
+  }
+  // Several at once.
+  store.apply('a', { upserts: web, deletes: [] })
+  store.apply('a', { upserts: [], deletes: [objectKey(db[0]!)] })
+  store.apply('b', { upserts: db, deletes: [objectKey(web[0]!)] })
+  t.equal(await save(), 'appended')
+  t.equal(asText((await lastGood.load())!.sources), asText(store.picture()))
+})
+
+t.test('a change without its end has not happened', async (t) => {
+  const folder = await folderFor(t)
+  const lastGood = new LastGood(folder)
+  const { store, save } = savedStore(lastGood)
+  store.apply('a', { upserts: objects(shop), deletes: [] })
+  await save()
+  const path = join(folder, FILE)
+  const { size } = await stat(path)
+  const before = asText((await lastGood.load())!.sources)
+  store.apply('a', { upserts: podOf('lab/web', '10.5.0.1'), deletes: [objectKey(objects(shop)[0]!)] })
+  store.apply('b', { upserts: podOf('lab/db', '10.5.0.2'), deletes: [] })
+  await save()
+  const whole = await readFile(path)
+  for (let length = size; length < whole.length - 1; length++) {
+    await writeFile(path, whole.subarray(0, length))
+    const saved = await lastGood.load()
+    if (saved === undefined || asText(saved.sources) !== before)
+      t.fail(`cut off after ${length} bytes of ${whole.length}`)
+  }
+  await writeFile(path, whole)
+  t.equal(asText((await lastGood.load())!.sources), asText(store.picture()))
+})
+
+t.test('nothing is appended to what others have touched, after an error, and for ever', async (t) => {
+  const folder = await folderFor(t)
+  const path = join(folder, FILE)
+  const lastGood = new LastGood(folder)
+  const { store, save } = savedStore(lastGood)
+  let number = 0
+  const change = () => store.apply('a', { upserts: podOf('lab/web', `10.5.0.${(number++ % 250) + 1}`), deletes: [] })
+  const next = async () => {
+    change()
+    const how = await save()
+    t.equal(asText((await lastGood.load())!.sources), asText(store.picture()))
+    return how
+  }
+  store.apply('a', { upserts: objects(shop), deletes: [] })
+  t.equal(await next(), 'whole')
+  t.equal(await next(), 'appended')
+  await rm(path)
+  t.equal(await next(), 'whole', 'it was removed')
+  await appendFile(path, 'x')
+  t.equal(await next(), 'whole', 'it was longer')
+  t.equal(await next(), 'appended')
+
+  const before = await lastGood.load()
+  const unwritable = { ...objects(shop)[0]!, generation: 1n }
+  await t.rejects(lastGood.append(new Map([['a', { upserts: [unwritable], deletes: [] }]])), TypeError)
+  t.same(await lastGood.load(), before, 'what was written of it does not count')
+  t.equal(await next(), 'whole', 'after an error')
+
+  store.restore('b', podOf('lab/old', '10.5.1.1'))
+  t.equal(await next(), 'appended')
+  store.apply('b', { upserts: podOf('lab/new', '10.5.1.2'), deletes: [] })
+  t.equal(await next(), 'whole', 'a source has replaced what stood for it')
+
+  const { size } = await stat(path)
+  const many = objects(
+    Array.from({ length: 3000 }, (_, i) => podLine(`lab/p${i}`, `10.6.${i >> 8}.${i & 255}`, 'app: x')).join(''),
+  )
+  for (let round = 0; (await stat(path)).size < size + (1 << 20); round++) {
+    if (round > 10) throw new Error('it does not grow')
+    store.apply('a', { upserts: many, deletes: [] })
+    t.equal(await next(), 'appended')
+  }
+  t.equal(await next(), 'whole', 'what was appended is longer than the picture, and than 1 MiB')
+  t.equal(await next(), 'appended')
 })
 
 t.test('what is of no use is as if there were nothing', async (t) => {
@@ -133,11 +246,14 @@ t.test('a picture that takes long to save is saved less often', async (t) => {
   const lastGood = new LastGood(await folderFor(t))
   const ending = new AbortController()
   const askedAt: number[] = []
-  const picture = (ms: number) => (): Picture => {
-    askedAt.push(performance.now())
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
-    return new Map()
-  }
+  const picture = (ms: number): PictureKeeper => ({
+    picture() {
+      askedAt.push(performance.now())
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+      return new Map()
+    },
+    takeUnsaved: () => undefined,
+  })
   lastGood.keep(picture(60), ending.signal)
   await lastGood.settled()
   lastGood.keep(picture(1000), ending.signal)
