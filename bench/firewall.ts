@@ -9,7 +9,6 @@ import { createInterface } from 'node:readline'
 import { configDefaults, failsafeOf, marksOf } from '../src/config.ts'
 import { readObject } from '../src/engine/index.ts'
 import { Firewall } from '../src/firewall.ts'
-import { giveWay } from '../src/native/scheduling.ts'
 import type { QueueRange } from '../src/queue-range.ts'
 import { MemorySource } from '../src/sources/memory.ts'
 import { labelChanges, Updates } from './datapath/updates.ts'
@@ -46,12 +45,11 @@ const firewall = await Firewall.start({
   queueCount: queues.count,
   queueLength: configDefaults.queue.maxLength,
   marks: marksOf(configDefaults),
+  givesWay: true,
   observe: (event) => {
     if (event.type !== 'applied') process.stderr.write(`${event.message}\n`)
   },
 })
-// As `knp run` does.
-giveWay(firewall.packetThreadIds())
 const input = createInterface({ input: process.stdin })
 let phaseStart = performance.now()
 let phaseGeneration = firewall.status().generation

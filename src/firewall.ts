@@ -33,6 +33,7 @@ import type { TableChange } from './native/kernel-watch-thread.ts'
 import { type LocalAddress, localAddressTest } from './native/local-addresses.ts'
 import { trimMemory } from './native/memory.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
+import { giveWay, urgently } from './native/scheduling.ts'
 import { PodAddresses, type PodChange, type UnknownPodOptions } from './pod-addresses.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
 import { queueNumbers } from './queue-range.ts'
@@ -71,6 +72,8 @@ export interface FirewallOptions {
   readonly marks: MarkLayout
   /** Pods that run here and that no source knows. */
   readonly unknownPods?: UnknownPodOptions
+  /** Whether this process gives way to other programs, but for its threads that decide packets or watch the kernel. */
+  readonly givesWay?: boolean
   /** Evaluators of third parties. */
   readonly evaluators?: readonly EvaluatorModule[]
   readonly observe: (event: FirewallEvent) => void
@@ -329,6 +332,7 @@ export class Firewall {
       onProblem: (error) => this.#noteRevocation(error),
     })
     this.failure = parts.threads.failure
+    if (parts.options.givesWay) giveWay([...parts.threads.threadIds(), parts.watch.threadId])
     this.flows = new FlowFeed(
       parts.threads.flows(),
       new FlowResolver(() => this.#compiled, mode),
@@ -483,11 +487,6 @@ export class Firewall {
   /** The queues' sockets, by queue. Whoever has duplicates of them keeps the queues bound when this firewall has ended. */
   queueSockets(): ReadonlyMap<number, number> {
     return this.#threads.sockets()
-  }
-
-  /** See {@link PacketThreads.threadIds}. */
-  packetThreadIds(): readonly number[] {
-    return this.#threads.threadIds()
   }
 
   /** See {@link PacketThreads.rounds}. */
@@ -688,7 +687,7 @@ export class Firewall {
     this.#isWorking = true
     try {
       this.#guard.examine()
-      if (!this.#guard.isInForce) await this.#guard.repair(() => this.#wanted, this.#abort.signal)
+      if (!this.#guard.isInForce) await this.#repair()
       while ((this.#isStale || this.#mustForget || this.#arePodsStale) && this.#guard.isInForce) {
         // A pod's first packets come soon after its route: it does not wait for its turn.
         if (this.#arePodsStale && !this.#mustForget) await this.#applyPods()
@@ -703,6 +702,12 @@ export class Firewall {
     } finally {
       this.#isWorking = false
     }
+  }
+
+  /** Until it is done nothing is enforced. */
+  async #repair(): Promise<void> {
+    const repair = () => this.#guard.repair(() => this.#wanted, this.#abort.signal)
+    await (this.#options.givesWay ? urgently(repair) : repair())
   }
 
   /** Changes that come in quick succession are taken together. False where something else is to be done before. */

@@ -16,7 +16,6 @@ import { logFlows } from '../flows/flow-log.ts'
 import { type FlowsParams, streamFlows } from '../flows/stream.ts'
 import type { KeptConnection } from '../kept-connection.ts'
 import { KeptQueues } from '../kept-queues.ts'
-import { giveWay } from '../native/scheduling.ts'
 import { configJson, formatConfig } from '../output/config.ts'
 import { enforcingLine, protectionWarning, statusJson } from '../output/status.ts'
 import { type QuestionText, readQuestion, withQuestionErrors } from '../question.ts'
@@ -128,10 +127,9 @@ export default class Run extends KnpCommand {
       unknownPods: unknownPodsOf(config),
       stateDir: config.stateDir,
       evaluators: config.evaluators,
+      givesWay: true,
       observe: (event) => this.observe(event),
     })
-    // Who waits for a packet comes first.
-    giveWay(firewall.packetThreadIds())
     let control: ControlServer | undefined
     let stopWatchdog: (() => void) | undefined
     let stopLog = () => {}

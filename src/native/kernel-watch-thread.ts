@@ -21,6 +21,7 @@ import {
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
 } from './pod-routes.ts'
+import { threadId } from './scheduling.ts'
 import { decodeTableEvents, NFNLGRP_NFTABLES } from './table-events.ts'
 
 /** What the thread starts with. */
@@ -58,6 +59,8 @@ export type FromKernelWatch =
       readonly wakeFd: number
       /** Of the socket that is told of the tables, to be closed by the receiver. */
       readonly tablesFd: number
+      /** As the system names the thread. */
+      readonly threadId: number
       readonly addresses: readonly LocalAddress[]
       readonly pods: readonly Address[]
     }
@@ -125,7 +128,8 @@ class Watcher {
     }
     const { wakeFd } = this.#monitor
     const tablesFd = this.#monitor.duplicate(TABLES)
-    this.#post({ type: 'started', wakeFd, tablesFd, addresses: this.#addresses, pods: this.#pods })
+    const known = { addresses: this.#addresses, pods: this.#pods }
+    this.#post({ type: 'started', wakeFd, tablesFd, threadId: threadId(), ...known })
   }
 
   /** Returns when told to stop. */

@@ -38,6 +38,8 @@ export interface KernelWatch {
   readonly addresses: readonly LocalAddress[]
   /** Likewise: to which pods there is a route of their own; none where these are not followed. */
   readonly pods: readonly Address[]
+  /** As the system names the thread. */
+  readonly threadId: number
   /**
    * Changes through this netlink port are our own, and not reported: to be called before any is made. Answers what ends
    * that; changes made until then are still known as ours.
@@ -87,6 +89,7 @@ export async function watchKernel(options: KernelWatchOptions, observer: KernelW
 class WatchThread implements KernelWatch {
   readonly addresses: readonly LocalAddress[]
   readonly pods: readonly Address[]
+  readonly threadId: number
   readonly #worker: Worker
   readonly #wakeFd: number
   /** Of the thread's own socket; it stays that one when the thread closes its descriptor. */
@@ -105,6 +108,7 @@ class WatchThread implements KernelWatch {
     this.#wakeFd = started.wakeFd
     this.addresses = started.addresses
     this.pods = started.pods
+    this.threadId = started.threadId
     this.#tablesFd = started.tablesFd
     this.#observer = observer
     worker.on('message', (message: FromKernelWatch) => this.#hear(message))

@@ -1,7 +1,7 @@
 import { getPriority } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { giveWay, threadId } from '../../src/native/scheduling.ts'
+import { giveWay, threadId, urgently } from '../../src/native/scheduling.ts'
 import { niceValues } from '../nice-values.ts'
 
 /** A thread that says which one it is, and ends when it is told to. */
@@ -19,6 +19,8 @@ async function startThread(): Promise<{ readonly id: number; end(): Promise<numb
   return { id, end: () => worker.terminate() }
 }
 
+const mayBeUrgent = process.getuid?.() === 0
+
 t.test('all threads give way but those that are named, and those that come give way too', async (t) => {
   const named = await startThread()
   const other = await startThread()
@@ -30,6 +32,11 @@ t.test('all threads give way but those that are named, and those that come give 
   const expected = Math.min(19, usual + 10)
   t.equal(nice.get(named.id), usual)
   for (const id of [threadId(), other.id, later.id]) t.equal(nice.get(id), expected)
+  const during = await new Promise<number | undefined>((resolve) => {
+    void urgently(async () => resolve(niceValues(process.pid).get(threadId())))
+  })
+  t.equal(during, mayBeUrgent ? usual : expected, 'for some time this one does not, where it may')
+  t.equal(niceValues(process.pid).get(threadId()), expected)
   const others = [...nice].filter(([id]) => id !== named.id)
   t.ok(others.length > 3, "V8's threads among them")
   t.same(new Set(others.map(([, value]) => value)), new Set([expected]))
