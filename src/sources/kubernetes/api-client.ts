@@ -31,7 +31,7 @@ export class ApiClient {
     this.#timing = timing
   }
 
-  /** Begins to read the credentials, which takes half a second. What goes wrong is told to whoever asks. */
+  /** Begins to read the credentials, which takes half a second where a plugin is asked. What goes wrong is told to whoever asks. */
   prepare(): void {
     this.#readOnce().catch(() => {})
   }

@@ -1,15 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs'
 import type { RequestOptions } from 'node:https'
-import { homedir } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import type { KubeConfig } from '@kubernetes/client-node'
 import { parse } from 'yaml'
 import type { Access, ClusterChoice } from './access.ts'
+import { kubeconfigOf, SERVICE_ACCOUNT_TOKEN } from './plain-access.ts'
 
 /** What the process that reads credentials answers, once. */
 export type FromCredentialsProcess = { readonly access: Access } | { readonly problem: string }
-
-const SERVICE_ACCOUNT_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token'
 
 const answer = await readChoice(JSON.parse(process.argv[2]!) as ClusterChoice)
 process.send!(answer, () => process.disconnect())
@@ -28,9 +26,9 @@ async function readChoice(choice: ClusterChoice): Promise<FromCredentialsProcess
 }
 
 /** Loads what is chosen, in kubectl's order; answers the file that it comes from. */
-function load(config: KubeConfig, { kubeconfig }: ClusterChoice): string | undefined {
-  const usual = join(homedir(), '.kube', 'config')
-  const file = kubeconfig ?? (process.env.KUBECONFIG || (existsSync(usual) ? usual : undefined))
+function load(config: KubeConfig, choice: ClusterChoice): string | undefined {
+  const { kubeconfig } = choice
+  const file = kubeconfigOf(choice)
   if (kubeconfig !== undefined) config.loadFromFile(kubeconfig)
   else if (file !== undefined) config.loadFromDefault()
   else if (process.env.KUBERNETES_SERVICE_HOST && existsSync(SERVICE_ACCOUNT_TOKEN)) config.loadFromCluster()

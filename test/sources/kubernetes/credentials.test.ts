@@ -3,8 +3,9 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { readAccess } from '../../../src/sources/kubernetes/credentials.ts'
+import { readAccess, readAccessByClient } from '../../../src/sources/kubernetes/credentials.ts'
 import { KubernetesSource, readKubernetes } from '../../../src/sources/kubernetes/kubernetes.ts'
+import { readPlainAccess } from '../../../src/sources/kubernetes/plain-access.ts'
 import { type ApiServer, certificate, watchesOf } from './api-server.ts'
 import { begin, namespace, pod, quick, serve, soon } from './follow.ts'
 
@@ -39,6 +40,71 @@ t.test('a kubeconfig says where, and as whom', async (t) => {
   t.same(token, { server: server.url, tls: { ca: certificate }, headers: { Authorization: 'Bearer secret' } })
   t.match(certified, { tls: { cert: Buffer.from('c'), key: Buffer.from('k') }, headers: {} })
   t.match(password, { headers: { Authorization: `Basic ${data('a:b')}` } })
+})
+
+t.test('what stands as it is in a kubeconfig is read as the client reads it', async (t) => {
+  const server = await serve(t)
+  const data = (text: string) => Buffer.from(text).toString('base64')
+  const config = server.kubeconfig() as {
+    clusters: { name: string; cluster: object }[]
+    users: object[]
+    contexts: object[]
+  }
+  const withCluster = (cluster: object) => ({ ...config, clusters: [{ name: config.clusters[0]!.name, cluster }] })
+  const { server: url } = config.clusters[0]!.cluster as { server: string }
+  const cases: Record<string, object> = {
+    token: config,
+    'token and file': server.kubeconfig({ token: 'secret', tokenFile: 'file' }),
+    'absolute file': server.kubeconfig({ tokenFile: '/run/token' }),
+    certificate: server.kubeconfig({ 'client-certificate-data': data('c'), 'client-key-data': data('k') }),
+    'certificate in files': server.kubeconfig({
+      'client-certificate': 'file',
+      'client-certificate-data': data('c'),
+      'client-key': 'file',
+    }),
+    password: server.kubeconfig({ username: 'a', password: 'b' }),
+    'token and password': server.kubeconfig({ username: 'a', password: 'b', token: 'c' }),
+    nobody: server.kubeconfig({}),
+    'slash at the end': withCluster({ server: `${url}/` }),
+    insecure: withCluster({ server: url, 'insecure-skip-tls-verify': true }),
+    secure: withCluster({ server: url, 'insecure-skip-tls-verify': false, 'certificate-authority': 'file' }),
+    'proxy and name': withCluster({ server: url, 'proxy-url': 'http://proxy:3128', 'tls-server-name': 'api' }),
+    'two of one name': { ...config, users: [...config.users, { name: 'admin', user: { token: 'other' } }] },
+  }
+  const folder = t.testdir({
+    file: 'f',
+    ...Object.fromEntries(Object.keys(cases).map((name) => [name, JSON.stringify(cases[name])])),
+  })
+  for (const name of Object.keys(cases)) {
+    const choice = { kubeconfig: join(folder, name) }
+    const plain = readPlainAccess(choice)
+    t.ok(plain, name)
+    t.same(plain, await readAccessByClient(choice), name)
+  }
+})
+
+t.test('what takes more than reading is left to the client', async (t) => {
+  const server = await serve(t)
+  const config = server.kubeconfig() as { clusters: { name: string; cluster: object }[] }
+  const withCluster = (cluster: object) => ({ ...config, clusters: [{ name: config.clusters[0]!.name, cluster }] })
+  const cases: Record<string, object> = {
+    plugin: server.kubeconfig(plugin('true')),
+    'auth-provider': server.kubeconfig({ 'auth-provider': { name: 'oidc', config: {} } }),
+    impersonation: server.kubeconfig({ token: 'secret', as: 'somebody' }),
+    'other token-file': server.kubeconfig({ 'token-file': 'file' }),
+    'no text': server.kubeconfig({ token: 1 }),
+    'missing file': server.kubeconfig({ 'client-certificate': 'nowhere', 'client-key': 'nowhere' }),
+    'no TLS': withCluster({ server: 'http://127.0.0.1:1', 'insecure-skip-tls-verify': true }),
+    'no server': withCluster({}),
+    SOCKS: withCluster({ server: 'https://127.0.0.1:1', 'proxy-url': 'socks5://127.0.0.1:1' }),
+    'no list': { ...config, users: {} },
+    'no context': { ...config, contexts: [] },
+    empty: [],
+  }
+  const folder = t.testdir(Object.fromEntries(Object.keys(cases).map((name) => [name, JSON.stringify(cases[name])])))
+  for (const name of Object.keys(cases)) t.equal(readPlainAccess({ kubeconfig: join(folder, name) }), undefined, name)
+  t.equal(readPlainAccess({ kubeconfig: `${join(folder, 'a')}:${join(folder, 'b')}` }), undefined)
+  t.equal(readPlainAccess({ kubeconfig: join(folder, 'nowhere') }), undefined)
 })
 
 t.test('credentials that cannot be read', async (t) => {
