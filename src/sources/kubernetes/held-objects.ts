@@ -4,8 +4,10 @@ import { type Delta, objectKey, type PolicyObject } from '../../engine/index.ts'
 import type { Workload } from '../../engine/objects.ts'
 import type { Interner } from './interner.ts'
 import type { ListTaker } from './list.ts'
+import { PlainPodMessages } from './plain-pod-messages.ts'
 import { PlainPods } from './plain-pods.ts'
-import { project } from './projection.ts'
+import { type Projection, project } from './projection.ts'
+import type { ProtobufReader } from './protobuf.ts'
 import type { Resource } from './resources.ts'
 
 interface Problem {
@@ -23,6 +25,8 @@ const nothing: Delta = { upserts: [], deletes: [] }
 export class HeldObjects implements ListTaker {
   readonly #interner: Interner
   readonly #plainPods: PlainPods | undefined
+  /** While a list is being taken. */
+  #plainPodMessages: PlainPodMessages | undefined
   readonly #objects: ByName<PolicyObject> = new Map()
   readonly #problems: ByName<Problem> = new Map()
   #resource: Resource
@@ -59,13 +63,27 @@ export class HeldObjects implements ListTaker {
     this.#isFirstList = this.#objects.size === 0 && this.#problems.size === 0
     this.#seen = new Map()
     this.#nameless = []
+    this.#plainPodMessages = this.#plainPods && new PlainPodMessages(this.#interner)
   }
 
   take(item: unknown): void {
     const [namespace, name] = placeOf(item)
     const changed = this.#put(item)
     if (changed) this.#taken.push(changed)
-    if (name !== undefined && !this.#isFirstList) setIn(this.#seen, namespace, name, true)
+    if (name !== undefined) this.#see(namespace, name)
+  }
+
+  takeMessage(item: ProtobufReader, end: number): boolean {
+    const plain = this.#plainPodMessages?.read(item, end)
+    if (!plain) return false
+    const { namespace, name } = plain
+    if (this.#isNews(namespace, name, { object: plain })) this.#taken.push(this.#hold(namespace, plain))
+    this.#see(namespace, name)
+    return true
+  }
+
+  #see(namespace: string, name: string): void {
+    if (!this.#isFirstList) setIn(this.#seen, namespace, name, true)
   }
 
   /** The list is whole: answers how it differs from what was held before it began. */
@@ -75,6 +93,7 @@ export class HeldObjects implements ListTaker {
     this.#isFirstList = false
     this.#taken = []
     this.#seen = new Map()
+    this.#plainPodMessages = undefined
     return { upserts, deletes }
   }
 
@@ -129,19 +148,33 @@ export class HeldObjects implements ListTaker {
       this.#nameless.push(`an object of ${this.#resource.name} has no name; it is left out`)
       return undefined
     }
-    const former = this.#isFirstList ? undefined : getIn(this.#objects, namespace, name)
-    const known = this.#problems.size === 0 ? undefined : getIn(this.#problems, namespace, name)
-    const isGood = known?.isLastGood !== false
     const plain = this.#plainPods?.read(value)
-    const { object, problem } = plain ? { object: plain } : project(this.#resource, value, isGood ? former : undefined)
+    const read = plain ? { object: plain } : project(this.#resource, value, this.#lastGood(namespace, name))
+    if (!this.#isNews(namespace, name, read)) return undefined
+    return this.#hold(namespace, plain ?? this.#interner.intern(read.object!))
+  }
+
+  #former(namespace: string, name: string): PolicyObject | undefined {
+    return this.#isFirstList ? undefined : getIn(this.#objects, namespace, name)
+  }
+
+  #lastGood(namespace: string, name: string): PolicyObject | undefined {
+    const known = this.#problems.size === 0 ? undefined : getIn(this.#problems, namespace, name)
+    return known?.isLastGood === false ? undefined : this.#former(namespace, name)
+  }
+
+  /** Notes what is wrong with an object; answers whether it is another one than is held. */
+  #isNews(namespace: string, name: string, { object, problem }: Projection): boolean {
+    const former = this.#former(namespace, name)
     if (problem !== undefined)
       setIn(this.#problems, namespace, name, { text: problem, isLastGood: object !== undefined && object === former })
-    else if (known) deleteIn(this.#problems, namespace, name)
-    if (!object) return undefined
-    if (former && isSame(former, object)) return undefined
-    const shared = plain ?? this.#interner.intern(object)
-    setIn(this.#objects, this.#interner.text(namespace), shared.ref.name, shared)
-    return shared
+    else if (this.#problems.size > 0) deleteIn(this.#problems, namespace, name)
+    return object !== undefined && !(former && isSame(former, object))
+  }
+
+  #hold<T extends PolicyObject>(namespace: string, object: T): T {
+    setIn(this.#objects, this.#interner.text(namespace), object.ref.name, object)
+    return object
   }
 }
 

@@ -10,6 +10,8 @@ export interface ListPage {
 
 /** Takes a page of a list as it arrives. */
 export interface PageReader {
+  /** As in ListPage, once it has been read: API servers write it before the items. */
+  readonly next: string | undefined
   /** Throws where what has arrived cannot be read. */
   write(chunk: Buffer): void
   /** No more will come. Throws where the list is not whole. */
@@ -55,12 +57,17 @@ export class ListReader implements PageReader {
   /** No more will come. Throws InvalidJson where the list is not whole. */
   end(): ListPage {
     this.#read()
-    const { resourceVersion, continue: next } = this.#metadata
+    const { resourceVersion } = this.#metadata
     if (this.#place !== 'after') throw new InvalidJson('the list ends before its end')
     if (typeof resourceVersion !== 'string' || resourceVersion === '') {
       throw new InvalidJson('the list has no metadata.resourceVersion')
     }
-    return { resourceVersion, next: typeof next === 'string' && next !== '' ? next : undefined }
+    return { resourceVersion, next: this.next }
+  }
+
+  get next(): string | undefined {
+    const { continue: next } = this.#metadata
+    return typeof next === 'string' && next !== '' ? next : undefined
   }
 
   #read(): void {

@@ -4,7 +4,7 @@ import { JSON_TYPE } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
 import { InvalidJson, RecentTexts } from './json-scanner.ts'
 import { type ListPage, ListReader } from './list-reader.ts'
-import { InvalidProtobuf } from './protobuf.ts'
+import { InvalidProtobuf, type ProtobufReader, type WantedMessage } from './protobuf.ts'
 import { PROTOBUF, ProtobufListReader } from './protobuf-list-reader.ts'
 import type { Resource } from './resources.ts'
 
@@ -13,6 +13,8 @@ export interface ListTaker {
   /** A list begins; what was taken of a former one that did not end is no longer true. */
   begin(): void
   take(item: unknown): void
+  /** Takes an item in the API server's own encoding, where that can be read as it is; false where it is to be read first. */
+  takeMessage(item: ProtobufReader, end: number): boolean
 }
 
 /** What is listed: the path of a collection, and what is wanted of each item. */
@@ -25,50 +27,98 @@ export async function list(
   taker: ListTaker,
   signal: AbortSignal,
 ): Promise<string> {
-  let next: string | undefined
-  let limit: number | undefined = pageSize
   const texts = new RecentTexts()
+  const ask = (query: Record<string, string>) => new AskedPage(api, resource, new URLSearchParams(query), signal)
+  const askNext = (next: string) => ask({ limit: `${pageSize}`, continue: next })
+  let page = ask({ limit: `${pageSize}` })
+  let isFirst = true
   taker.begin()
   for (;;) {
-    const query = new URLSearchParams()
-    if (limit !== undefined) query.set('limit', String(limit))
-    if (next !== undefined) query.set('continue', next)
+    // The server makes it ready while this one is read.
+    let following: AskedPage | undefined
+    const onNext = (next: string) => {
+      following ??= askNext(next)
+    }
     try {
-      const page = await readPage(api, { resource, query }, { take: (item) => taker.take(item), texts }, signal)
-      if (page.next === undefined) return page.resourceVersion
-      next = page.next
+      const { next, resourceVersion } = await page.read({ taker, texts, onNext })
+      if (next === undefined) return resourceVersion
+      page = following ?? askNext(next)
+      isFirst = false
     } catch (error) {
+      following?.drop()
       // The pages come too slowly for the server's memory: all in one, then, which is slow for the server.
-      if (!(error instanceof ApiFailure && error.isExpired && next !== undefined)) throw error
-      next = undefined
-      limit = undefined
+      if (!(error instanceof ApiFailure && error.isExpired && !isFirst)) throw error
+      page = ask({})
+      isFirst = true
       taker.begin()
     }
   }
 }
 
-async function readPage(
-  api: ApiClient,
-  { resource, query }: { readonly resource: Listed; readonly query: URLSearchParams },
-  { take, texts }: { readonly take: (item: unknown) => void; readonly texts: RecentTexts },
-  signal: AbortSignal,
-): Promise<ListPage> {
-  const { wanted, wantedMessage } = resource
-  const path = `${resource.path}?${query}`
-  const answer = await api.open(path, signal, wantedMessage ? `${PROTOBUF}, ${JSON_TYPE}` : JSON_TYPE)
-  const isProtobuf = wantedMessage && answer.headers['content-type']?.startsWith(PROTOBUF)
-  const reader = isProtobuf ? new ProtobufListReader(wantedMessage, take, texts) : new ListReader(wanted, take, texts)
-  try {
-    await readWhole(answer, (chunk) => reader.write(chunk))
-    return reader.end()
-  } catch (cause) {
-    answer.destroy()
-    if (cause instanceof ApiFailure || signal.aborted) throw cause
-    if (cause instanceof InvalidJson || cause instanceof InvalidProtobuf) {
-      throw new ApiFailure(`the API server's answer to ${path} cannot be read: ${cause.message}`, { cause })
-    }
-    throw new ApiFailure(`the API server's answer to ${path} breaks off: ${(cause as Error).message}`, { cause })
+/** Who takes a page. */
+interface PageTaker {
+  readonly taker: ListTaker
+  readonly texts: RecentTexts
+  /** Told how to ask for the next page as soon as that is known. */
+  readonly onNext: (next: string) => void
+}
+
+/** A page of a list that was asked for; it comes no further than into buffers before it is read. */
+class AskedPage {
+  readonly #resource: Listed
+  readonly #path: string
+  readonly #answer: Promise<IncomingMessage>
+  readonly #signal: AbortSignal
+
+  constructor(api: ApiClient, resource: Listed, query: URLSearchParams, signal: AbortSignal) {
+    this.#resource = resource
+    this.#path = `${resource.path}?${query}`
+    this.#signal = signal
+    this.#answer = api.open(this.#path, signal, resource.wantedMessage ? `${PROTOBUF}, ${JSON_TYPE}` : JSON_TYPE)
+    // Told to whoever reads it.
+    this.#answer.catch(() => {})
   }
+
+  /** Throws ApiFailure. */
+  async read({ taker, texts, onNext }: PageTaker): Promise<ListPage> {
+    const { wanted, wantedMessage } = this.#resource
+    const answer = await this.#answer
+    const isProtobuf = wantedMessage && answer.headers['content-type']?.startsWith(PROTOBUF)
+    const reader = isProtobuf
+      ? new ProtobufListReader((item, end) => takeMessage(taker, item, end, wantedMessage), texts)
+      : new ListReader(wanted, (item) => taker.take(item), texts)
+    try {
+      await readWhole(answer, (chunk) => {
+        reader.write(chunk)
+        if (reader.next !== undefined) onNext(reader.next)
+      })
+      return reader.end()
+    } catch (cause) {
+      answer.destroy()
+      if (cause instanceof ApiFailure || this.#signal.aborted) throw cause
+      const subject = `the API server's answer to ${this.#path}`
+      if (cause instanceof InvalidJson || cause instanceof InvalidProtobuf) {
+        throw new ApiFailure(`${subject} cannot be read: ${cause.message}`, { cause })
+      }
+      throw new ApiFailure(`${subject} breaks off: ${(cause as Error).message}`, { cause })
+    }
+  }
+
+  /** Nobody will read it. */
+  drop(): void {
+    this.#answer.then(
+      (answer) => answer.destroy(),
+      () => {},
+    )
+  }
+}
+
+/** Has an item in the API server's own encoding taken. Throws InvalidProtobuf. */
+export function takeMessage(taker: ListTaker, item: ProtobufReader, end: number, wanted: WantedMessage): void {
+  const start = item.at
+  if (taker.takeMessage(item, end)) return
+  item.at = start
+  taker.take(item.read(wanted, end))
 }
 
 /** As `for await` would, without a promise for each of the many small chunks. */

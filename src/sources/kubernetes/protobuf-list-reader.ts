@@ -1,6 +1,6 @@
 import { RecentTexts } from './json-scanner.ts'
 import type { ListPage, PageReader } from './list-reader.ts'
-import { InvalidProtobuf, message, ProtobufReader, type WantedMessage } from './protobuf.ts'
+import { InvalidProtobuf, message, ProtobufReader } from './protobuf.ts'
 
 /** What an API server is asked for, and says that it answers. */
 export const PROTOBUF = 'application/vnd.kubernetes.protobuf'
@@ -21,8 +21,7 @@ const wantedMetadata = message({
 
 /** Takes a list in the API server's own encoding as it arrives, and hands on item by item: no list is ever held whole. */
 export class ProtobufListReader implements PageReader {
-  readonly #wanted: WantedMessage
-  readonly #take: (item: unknown) => void
+  readonly #take: (item: ProtobufReader, end: number) => void
   readonly #texts: RecentTexts
   #chunks: Buffer[] = []
   #length = 0
@@ -35,29 +34,46 @@ export class ProtobufListReader implements PageReader {
   #metadata: { resourceVersion?: unknown; continue?: unknown } = {}
 
   /**
-   * @param wanted of each item
+   * @param take reads an item, which goes on to `end`
    * @param texts of the other pages of the list
    */
-  constructor(wanted: WantedMessage, take: (item: unknown) => void, texts = new RecentTexts()) {
-    this.#wanted = wanted
+  constructor(take: (item: ProtobufReader, end: number) => void, texts = new RecentTexts()) {
     this.#take = take
     this.#texts = texts
   }
 
   /** Takes what has arrived. Throws InvalidProtobuf. */
   write(chunk: Buffer): void {
-    this.#chunks.push(chunk)
-    this.#length += chunk.length
+    let rest = chunk
+    // Of an item that was cut only its own bytes are copied.
+    while (this.#length > 0 && rest.length > 0) {
+      const missing = Math.max(1, this.#enough - this.#length)
+      this.#hold(rest.subarray(0, missing))
+      rest = rest.subarray(missing)
+      if (this.#length >= this.#enough) this.#read(false)
+    }
+    if (rest.length === 0) return
+    this.#hold(rest)
     if (this.#length >= this.#enough) this.#read(false)
   }
 
   /** No more will come. Throws InvalidProtobuf where the list is not whole. */
   end(): ListPage {
     this.#read(true)
-    const { resourceVersion, continue: next } = this.#metadata
+    const { resourceVersion } = this.#metadata
     if (!this.#hasList || this.#left > 0 || this.#length > 0) throw new InvalidProtobuf('the list ends before its end')
     if (typeof resourceVersion !== 'string') throw new InvalidProtobuf('the list has no metadata.resourceVersion')
-    return { resourceVersion, next: typeof next === 'string' ? next : undefined }
+    return { resourceVersion, next: this.next }
+  }
+
+  get next(): string | undefined {
+    const { continue: next } = this.#metadata
+    return typeof next === 'string' ? next : undefined
+  }
+
+  #hold(bytes: Buffer): void {
+    this.#chunks.push(bytes)
+    this.#length += bytes.length
   }
 
   #read(isLast: boolean): void {
@@ -67,7 +83,7 @@ export class ProtobufListReader implements PageReader {
     let done = 0
     this.#enough = 0
     while (done < bytes.length && this.#step(reader, bytes, isLast)) done = reader.at
-    this.#chunks = [bytes.subarray(done)]
+    this.#chunks = done < bytes.length ? [bytes.subarray(done)] : []
     this.#length = bytes.length - done
   }
 
@@ -116,7 +132,7 @@ export class ProtobufListReader implements PageReader {
   }
 
   #takeField(reader: ProtobufReader, tag: number, end: number): void {
-    if (this.#place === 'list' && tag === ITEM) this.#take(reader.read(this.#wanted, end))
+    if (this.#place === 'list' && tag === ITEM) this.#take(reader, end)
     else if (this.#place === 'list' && tag === METADATA) this.#metadata = reader.read(wantedMetadata, end)
     else if (this.#place === 'envelope' && tag === ENCODING && end > reader.at) {
       throw new InvalidProtobuf('the list is encoded once more')

@@ -41,12 +41,12 @@ export function message(fields: Readonly<Record<number, WantedField>>): WantedMe
 export class ProtobufReader {
   /** The next byte that is looked at. */
   at: number
-  readonly #bytes: Buffer
+  readonly bytes: Buffer
   readonly #texts: RecentTexts
 
   /** @param texts gives strings that are the same as recent ones */
   constructor(bytes: Buffer, at: number, texts: RecentTexts) {
-    this.#bytes = bytes
+    this.bytes = bytes
     this.at = at
     this.#texts = texts
   }
@@ -85,10 +85,15 @@ export class ProtobufReader {
 
   /** Exact up to 2^53. Throws InvalidProtobuf. */
   varint(end: number): number {
+    const first = this.bytes[this.at]!
+    if (first < MORE && this.at < end) {
+      this.at++
+      return first
+    }
     let value = 0
     let factor = 1
     for (let i = 0; i < LONGEST_VARINT && this.at < end; i++) {
-      const byte = this.#bytes[this.at++]!
+      const byte = this.bytes[this.at++]!
       if (byte < MORE) return value + byte * factor
       value += (byte - MORE) * factor
       factor *= MORE
@@ -144,7 +149,7 @@ export class ProtobufReader {
       this.at = last
     }
     this.at = last
-    const key = this.#bytes.toString('latin1', start, last)
+    const key = this.bytes.toString('latin1', start, last)
     const known = this.#texts.valueOf(key, field)
     if (known !== undefined) return known
     this.at = first
@@ -184,7 +189,7 @@ export class ProtobufReader {
 
   #text(end: number): string {
     const start = this.at
-    const bytes = this.#bytes
+    const bytes = this.bytes
     this.at = end
     let hash = 0
     for (let at = start; at < end; at++) {

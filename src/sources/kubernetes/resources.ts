@@ -60,6 +60,12 @@ const portMessages = {
   }),
 } as const
 
+const labelsMessage = { name: 'labels', type: 'alike texts' } as const
+
+/** Of a pod's metadata and of its containers what many have alike. */
+export const wantedLabelsMessage = message({ 11: labelsMessage })
+export const wantedPortsMessage = message({ 6: portMessages })
+
 /** `wantedOfPod` by the numbers of k8s.io/api/core/v1/generated.proto and k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto. */
 const wantedPodMessage = message({
   1: {
@@ -69,14 +75,14 @@ const wantedPodMessage = message({
       1: { name: 'name', type: 'text' },
       3: { name: 'namespace', type: 'text' },
       8: { name: 'creationTimestamp', type: 'time' },
-      11: { name: 'labels', type: 'alike texts' },
+      11: labelsMessage,
     }),
   },
   2: {
     name: 'spec',
     type: 'message',
     of: message({
-      2: { name: 'containers', type: 'messages', of: message({ 6: portMessages }) },
+      2: { name: 'containers', type: 'messages', of: wantedPortsMessage },
       10: { name: 'nodeName', type: 'text' },
       11: { name: 'hostNetwork', type: 'boolean' },
       20: {

@@ -1,8 +1,9 @@
+import type { ServerResponse } from 'node:http'
 import t from 'tap'
 import { type Policy, parseBlock, type Workload } from '../../../src/engine/index.ts'
 import type { Access } from '../../../src/sources/kubernetes/access.ts'
 import { ApiClient } from '../../../src/sources/kubernetes/api-client.ts'
-import { listsOf, watchesOf } from './api-server.ts'
+import { type Asked, listsOf, watchesOf } from './api-server.ts'
 import { begin, clusterPolicy, follow, namespace, networkPolicy, node, pod, quick, serve, soon } from './follow.ts'
 
 t.test('the first picture is whole, and comes at once', async (t) => {
@@ -223,6 +224,29 @@ t.test('a list whose pages are forgotten is begun again, in one piece', async (t
     ['late', 'p1', 'p2', 'p3', 'p4', 'p5', 'p6'].map((name) => `Pod shop/${name}`),
   )
   t.equal(server.asked.filter(listsOf('pods')).at(-1)!.query.get('limit'), null)
+})
+
+t.test('the next page is asked for while one is read', async (t) => {
+  const server = await serve(t)
+  for (let i = 0; i < 7; i++) server.put(pod(`p${i}`))
+  const names = Array.from({ length: 7 }, (_, i) => `Pod shop/p${i}`)
+  const isNextPage = ({ path, query }: Asked) => path.endsWith('/pods') && query.has('continue')
+  /** Goes on when the page after it is asked for. */
+  const begin = (goOn: (response: ServerResponse) => void) => {
+    server.disturb(listsOf('pods'), (response) => {
+      response.write('{"metadata":{"resourceVersion":"107","continue":"107.3"},"items":[')
+      void server.nextAsked(isNextPage).then(() => goOn(response))
+    })
+  }
+  begin((response) => response.end(`${JSON.stringify([pod('p0'), pod('p1'), pod('p2')]).slice(1)}}`))
+  const whole = await follow(t, server)
+  await whole.has(...names)
+  t.equal(server.asked.filter(listsOf('pods')).length, 3, 'each page was asked for once')
+  whole.abort.abort()
+
+  begin((response) => response.destroy())
+  const again = await follow(t, server)
+  await again.has(...names)
 })
 
 t.test('a list that breaks off loses nothing', async (t) => {

@@ -5,6 +5,7 @@ import { clusterWorld } from '../../../bench/cluster/world.ts'
 import { HeldObjects } from '../../../src/sources/kubernetes/held-objects.ts'
 import { Interner } from '../../../src/sources/kubernetes/interner.ts'
 import { RecentTexts } from '../../../src/sources/kubernetes/json-scanner.ts'
+import { takeMessage } from '../../../src/sources/kubernetes/list.ts'
 import { ListReader } from '../../../src/sources/kubernetes/list-reader.ts'
 import { InvalidProtobuf, message, ProtobufReader } from '../../../src/sources/kubernetes/protobuf.ts'
 import { PROTOBUF, ProtobufListReader } from '../../../src/sources/kubernetes/protobuf-list-reader.ts'
@@ -25,7 +26,7 @@ function encodeList(items: readonly object[]): Buffer {
 function readInParts(bytes: Buffer, ...cuts: readonly number[]) {
   const held = new HeldObjects(pods, new Interner())
   held.begin()
-  const reader = new ProtobufListReader(pods.wantedMessage!, (item) => held.take(item))
+  const reader = new ProtobufListReader((item, end) => takeMessage(held, item, end, pods.wantedMessage!))
   const places = [0, ...cuts.toSorted((a, b) => a - b), bytes.length]
   for (let i = 1; i < places.length; i++) reader.write(bytes.subarray(places[i - 1], places[i]))
   const page = reader.end()
@@ -106,7 +107,9 @@ t.test('wherever its bytes are cut', async (t) => {
 
 t.test('the same labels and ports are made once', async (t) => {
   const given: { metadata: { labels: object }; spec: { containers: { ports: object }[] } }[] = []
-  const reader = new ProtobufListReader(pods.wantedMessage!, (item) => given.push(item as (typeof given)[number]))
+  const reader = new ProtobufListReader((item, end) =>
+    given.push(item.read(pods.wantedMessage!, end) as (typeof given)[number]),
+  )
   reader.write(encodeList([pod('a', { app: 'x' }), pod('b', { app: 'x' }), pod('c', { app: 'y' })]))
   reader.end()
   const [a, b, c] = given as [(typeof given)[0], (typeof given)[0], (typeof given)[0]]
