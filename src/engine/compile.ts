@@ -228,8 +228,8 @@ class Protection {
   readonly #tiers: readonly IncrementalTier[]
   /** Per identity, as it was when its workloads were looked at last. */
   readonly #bits: number[] = []
-  readonly #selected = new Set<number>()
-  readonly #protected = new Set<number>()
+  readonly #selected = new Flags()
+  readonly #protected = new Flags()
   /** What is decided by address; this machine is by hook. */
   readonly subjects = new Subjects()
 
@@ -239,11 +239,11 @@ class Protection {
   }
 
   get count(): number {
-    return this.#protected.size
+    return this.#protected.count
   }
 
   get selectedCount(): number {
-    return this.#selected.size
+    return this.#selected.count
   }
 
   /** @param touched identities whose own policies changed */
@@ -281,9 +281,9 @@ class Protection {
   #check(index: number): void {
     const workload = this.#identities.workloads[index]
     const isSelected = workload !== undefined && this.#bitsOf(this.#identities.identityOf(index)) !== 0
-    put(this.#selected, index, isSelected)
+    this.#selected.set(index, isSelected)
     const isProtected = isSelected && this.#isDecidedHere(index, workload)
-    put(this.#protected, index, isProtected)
+    this.#protected.set(index, isProtected)
     this.subjects.set(index, isProtected && index !== this.#identities.localHost ? workload.addresses : [])
   }
 
@@ -297,6 +297,22 @@ class Protection {
 
   #bitsOf(identity: number): number {
     return this.#tiers.reduce((bits, tier) => bits | tier.selected(identity), 0)
+  }
+}
+
+/** What holds of some workloads, by their index; how many they are. */
+class Flags {
+  readonly #flags: boolean[] = []
+  #count = 0
+
+  get count(): number {
+    return this.#count
+  }
+
+  set(index: number, isSet: boolean): void {
+    if ((this.#flags[index] ?? false) === isSet) return
+    this.#flags[index] = isSet
+    this.#count += isSet ? 1 : -1
   }
 }
 
@@ -369,9 +385,4 @@ function doubledHosts(hosts: readonly Workload[]): Problem[] {
     const message = `node ${node} is ${refName(hosts[first]!.ref)} already; this one stands for nothing there`
     return [{ object: ref, message }]
   })
-}
-
-function put(set: Set<number>, member: number, isMember: boolean): void {
-  if (isMember) set.add(member)
-  else set.delete(member)
 }

@@ -288,7 +288,7 @@ export class IdentityIndex {
   /** Its flows may be judged otherwise from now on. */
   #note(slot: number, workload: Workload): void {
     this.#changedWorkloads.add(slot)
-    this.#addresses.push(...workload.addresses)
+    for (const address of workload.addresses) this.#addresses.push(address)
     if (!workload.isHost) return
     this.#blocks.push(...workload.forwards)
     if (workload.node === this.#localNodeName) this.#host = true

@@ -88,12 +88,14 @@ export class World {
   /** Takes a change in; answers what it does to policies, and to everything else. */
   apply({ upserts, keys, deletes }: Delta): { policies: WorldChange; objects: ObjectChange } {
     const changes = new Map<string, Change>()
-    // Most objects are workloads, and nobody asks what they were before.
-    const workloads = new Map<string, Workload | undefined>()
+    const isFirst = Object.values(this.#objects).every(({ size }) => size === 0)
+    // Most objects are workloads, and nobody asks what they were before. At first all that there are have changed.
+    const workloads: Map<string, Workload | undefined> = isFirst ? this.#objects.Workload : new Map()
     const note = (key: string, former: PolicyObject | undefined, latest: PolicyObject | undefined) => {
       const { type } = (latest ?? former)!
-      if (type === 'Workload') workloads.set(key, latest as Workload | undefined)
-      else changes.set(key, { former: changes.get(key)?.former ?? former, latest })
+      if (type === 'Workload') {
+        if (!isFirst) workloads.set(key, latest as Workload | undefined)
+      } else changes.set(key, { former: changes.get(key)?.former ?? former, latest })
     }
     for (const key of deletes) {
       const former = this.#find(key)
@@ -103,11 +105,10 @@ export class World {
       if (former.type === 'Namespace') this.#namespaces.delete(former.name)
       note(key, former, undefined)
     }
-    const wasEmpty = Object.values(this.#objects).every(({ size }) => size === 0)
     for (const [i, latest] of upserts.entries()) {
       const key = keys?.[i] ?? objectKey(latest)
       const ofType = this.#objects[latest.type] as Map<string, PolicyObject>
-      const present = wasEmpty ? ofType.get(key) : this.#find(key)
+      const present = isFirst ? ofType.get(key) : this.#find(key)
       if (present && present.type !== latest.type) this.#objects[present.type].delete(key)
       this.#mentionNode(present, -1)
       this.#mentionNode(latest, 1)

@@ -12,8 +12,8 @@ export class ObjectStore implements PictureKeeper {
   readonly #localNode: string | undefined
   /** A picture on trial, which stands for one source's own. */
   #trial: { readonly source: string; readonly objects: ReadonlyMap<string, PolicyObject> } | undefined
-  /** Keys of objects that may be different since `takeDelta`. */
-  readonly #changed = new Set<string>()
+  /** Keys of objects that may be different since they were taken last; `undefined` before: then all are. */
+  #changed: Set<string> | undefined
   /** By source, those that are different since `takeUnsaved`; `undefined` where all may be. */
   #unsaved: Map<string, Set<string>> | undefined
   #generation = 0
@@ -33,18 +33,18 @@ export class ObjectStore implements PictureKeeper {
     }
     const objects = this.#sources.get(source) ?? new Map<string, PolicyObject>()
     this.#sources.set(source, objects)
-    const unsaved = this.#unsaved?.get(source) ?? new Set<string>()
-    this.#unsaved?.set(source, unsaved)
+    const unsaved = this.#unsaved && (this.#unsaved.get(source) ?? new Set<string>())
+    if (unsaved) this.#unsaved?.set(source, unsaved)
     for (const key of deletes) {
       objects.delete(key)
-      this.#changed.add(key)
-      unsaved.add(key)
+      this.#changed?.add(key)
+      unsaved?.add(key)
     }
     for (const object of upserts) {
       const key = objectKey(object)
       objects.set(key, object)
-      this.#changed.add(key)
-      unsaved.add(key)
+      this.#changed?.add(key)
+      unsaved?.add(key)
     }
   }
 
@@ -102,6 +102,7 @@ export class ObjectStore implements PictureKeeper {
    * again as they were may be in it.
    */
   takeDelta(): Delta {
+    if (!this.#changed) return this.takeAll()
     const upserts: PolicyObject[] = []
     const keys: string[] = []
     const deletes: string[] = []
@@ -112,13 +113,13 @@ export class ObjectStore implements PictureKeeper {
         keys.push(key)
       } else deletes.push(key)
     }
-    this.#changed.clear()
+    this.#changed = new Set()
     return { upserts, keys, deletes }
   }
 
   /** The whole merged picture, for whoever knows nothing yet; `takeDelta` goes on from there. */
   takeAll(): Delta {
-    this.#changed.clear()
+    this.#changed = new Set()
     const merged = this.#merged()
     return { upserts: [...merged.values()], keys: [...merged.keys()], deletes: [] }
   }
@@ -140,7 +141,7 @@ export class ObjectStore implements PictureKeeper {
   }
 
   #noteAll(objects: ReadonlyMap<string, PolicyObject> | undefined): void {
-    for (const key of objects?.keys() ?? []) this.#changed.add(key)
+    for (const key of objects?.keys() ?? []) this.#changed?.add(key)
   }
 
   #merged(): ReadonlyMap<string, PolicyObject> {

@@ -150,3 +150,13 @@ t.test('the place of each kind', async (t) => {
   t.match(snapshot, { workloads: [{ name: 'web1' }], networkSets: [{ ref: { name: 'partners' } }] })
   t.same([...snapshot.namespaces.keys()].sort(), ['edge', 'far'], 'their namespaces exist')
 })
+
+t.test('the first delta is all there is, the next one what has changed', async (t) => {
+  const [a, b, c] = objects(pod('a', 'shop') + pod('b', 'shop') + pod('c', 'shop'))
+  const store = storeOf([a!, b!])
+  store.apply('files', { upserts: [], deletes: [objectKey(a!)] })
+  t.same(store.takeDelta(), { upserts: [b], keys: [objectKey(b!)], deletes: [] })
+  store.apply('files', { upserts: [c!], deletes: [objectKey(b!)] })
+  t.same(store.takeDelta(), { upserts: [c], keys: [objectKey(c!)], deletes: [objectKey(b!)] })
+  t.same(store.takeDelta(), { upserts: [], keys: [], deletes: [] })
+})
