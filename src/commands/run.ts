@@ -93,7 +93,7 @@ export default class Run extends KnpCommand {
       else
         this.report('source-broken', `source ${name} cannot be read, the last good policies stay in force:\n${error}`)
     }
-    // A cluster's credentials are read while the rest is looked at.
+    // A cluster is read while the rest is looked at.
     const opening = Promise.all(config.sources.map((source) => openSource(source, onHealth)))
     opening.catch(() => {})
     // Before anything is enforced: a name or a module that does not exist must not leave closed rules behind.

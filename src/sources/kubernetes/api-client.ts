@@ -31,11 +31,6 @@ export class ApiClient {
     this.#timing = timing
   }
 
-  /** Begins to read the credentials, which takes half a second where a plugin is asked. What goes wrong is told to whoever asks. */
-  prepare(): void {
-    this.#readOnce().catch(() => {})
-  }
-
   /** Where its connections go: to the API server or, where there is one, to the proxy. */
   get endpoint(): { readonly host: string; readonly port: number } | undefined {
     if (!this.#current) return undefined

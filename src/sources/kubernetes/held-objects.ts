@@ -55,8 +55,10 @@ export class HeldObjects implements ListTaker {
   }
 
   /** All objects. */
-  values(): Iterable<PolicyObject> {
-    return valuesOf(this.#objects)
+  values(): PolicyObject[] {
+    const objects: PolicyObject[] = []
+    for (const names of this.#objects.values()) for (const object of names.values()) objects.push(object)
+    return objects
   }
 
   begin(): void {

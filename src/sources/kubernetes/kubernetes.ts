@@ -51,7 +51,11 @@ export class KubernetesSource implements Source {
   readonly #interner = new Interner()
   /** By kind. */
   readonly #followed = new Map<string, Followed>()
-  #update: (delta: Delta) => void = () => {}
+  /** Who takes the picture; known from the start on. */
+  #update: ((delta: Delta) => void) | undefined
+  /** Ends what was begun. */
+  readonly #abort = new AbortController()
+  #hasBegun = false
   #discoveryFailure: Error | undefined
   /** Known once the API server has told which policies it serves. */
   #isDiscovered = false
@@ -72,19 +76,26 @@ export class KubernetesSource implements Source {
     this.#timing = options.timing ?? usualTiming
     this.#onHealth = options.onHealth ?? (() => {})
     this.#api = new ApiClient(options.readAccess ?? (() => readAccess(choice)), this.#timing)
+    // It may be rejected before anybody waits for it.
+    this.#first.promise.catch(() => {})
   }
 
-  /** Begins with what takes long and changes nothing; `start` need not follow. */
+  /** Begins to read, which takes long and changes nothing; `start` need not follow. */
   prepare(): void {
-    this.#api.prepare()
+    if (this.#hasBegun) return
+    this.#hasBegun = true
+    this.#startedMs = performance.now()
+    const { signal } = this.#abort
+    for (const resource of builtInResources) this.#follow(resource, signal)
+    void this.#followDiscovery(signal)
   }
 
   async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
+    signal.addEventListener('abort', () => this.#stop(), { once: true })
+    this.prepare()
     this.#update = update
     this.#startedMs = performance.now()
-    signal.addEventListener('abort', () => this.#stop(), { once: true })
-    for (const resource of builtInResources) this.#follow(resource, signal)
-    void this.#followDiscovery(signal)
+    this.#completePicture()
     void sleep(this.#timing.firstPictureMs, undefined, { signal }).then(
       () => this.#giveUpStart(),
       () => {},
@@ -203,21 +214,21 @@ export class KubernetesSource implements Source {
   }
 
   #deliver(delta: Delta): void {
-    if (this.#hasPicture && delta.upserts.length + delta.deletes.length > 0) this.#update(delta)
+    if (this.#hasPicture && delta.upserts.length + delta.deletes.length > 0) this.#update?.(delta)
   }
 
   /** Delivers the first picture when every part of it is there: all in one, because it may take an earlier run's place. */
   #completePicture(): void {
-    if (this.#hasPicture || !this.#isDiscovered) return
+    if (this.#hasPicture || !this.#update || !this.#isDiscovered) return
     for (const { isListed } of this.#followed.values()) if (!isListed) return
     this.#hasPicture = true
     this.#interner.noteAllInUse()
-    this.#update({ upserts: [...this.#objects()], deletes: [] })
+    this.#update({ upserts: this.#objects(), deletes: [] })
     this.#first.resolve()
   }
 
-  *#objects(): Iterable<PolicyObject> {
-    for (const { held } of this.#followed.values()) yield* held.values()
+  #objects(): PolicyObject[] {
+    return [...this.#followed.values()].flatMap(({ held }) => held.values())
   }
 
   #healthChanged(): void {
@@ -277,10 +288,9 @@ export class KubernetesSource implements Source {
   }
 
   #stop(): void {
+    this.#abort.abort()
     this.#api.close()
     this.#first.reject(new KnpError('UNREACHABLE', `${this.name}: stopped before there was a picture`))
-    // Nobody may wait for it.
-    this.#first.promise.catch(() => {})
   }
 }
 

@@ -3,6 +3,7 @@ import t from 'tap'
 import { type Policy, parseBlock, type Workload } from '../../../src/engine/index.ts'
 import type { Access } from '../../../src/sources/kubernetes/access.ts'
 import { ApiClient } from '../../../src/sources/kubernetes/api-client.ts'
+import { KubernetesSource } from '../../../src/sources/kubernetes/kubernetes.ts'
 import { type Asked, listsOf, watchesOf } from './api-server.ts'
 import { begin, clusterPolicy, follow, namespace, networkPolicy, node, pod, quick, serve, soon } from './follow.ts'
 
@@ -40,6 +41,39 @@ t.test('the first picture is whole, and comes at once', async (t) => {
   const pages = server.asked.filter(listsOf('pods'))
   t.equal(pages.length, 3, 'in pages of three')
   t.match(source.health(), { name: 'kubernetes', isCurrent: true, error: undefined, restarts: 0, notes: [] })
+})
+
+t.test('what was read before the start comes with it', async (t) => {
+  const server = await serve(t)
+  server.put(pod('a'))
+  const source = new KubernetesSource({}, { timing: quick, readAccess: async () => server.access() })
+  const abort = new AbortController()
+  source.prepare()
+  await soon(() => server.watches('Pod') === 1)
+  server.put(pod('b'))
+  const deltas: string[] = []
+  const started = source.start(({ upserts }) => deltas.push(upserts.map(({ ref }) => ref.name).join()), abort.signal)
+  await started
+  server.put(pod('c'))
+  await soon(() => deltas.length > 1)
+  t.match(deltas.join(' '), /^a(,| )b c$/)
+  t.equal(server.asked.filter(listsOf('pods')).length, 1)
+  abort.abort()
+  await soon(() => server.watches('Pod') === 0)
+})
+
+t.test('what goes wrong before the start is told by it', async (t) => {
+  const server = await serve(t)
+  server.forbidden.add('nodes')
+  const source = new KubernetesSource({}, { timing: quick, readAccess: async () => server.access() })
+  const abort = new AbortController()
+  t.teardown(() => abort.abort())
+  source.prepare()
+  await soon(() => source.health().error !== undefined)
+  await t.rejects(
+    source.start(() => {}, abort.signal),
+    { code: 'API_REFUSED' },
+  )
 })
 
 t.test('what a machine of the cluster needs to know: where its pods are, and the API server', async (t) => {
