@@ -137,6 +137,8 @@ export class Firewall {
   /** What the kernel remembers of any flow may be wrong. */
   #mustForget = false
   #work: Promise<void> = Promise.resolve()
+  /** The kernel has reported that the table was changed. */
+  #isAlarmed = false
   /** Work was asked for that has not begun. */
   #isScheduled = false
   #isWorking = false
@@ -651,6 +653,7 @@ export class Firewall {
   }
 
   #noticeChange({ program, touchesElements, atMs }: TableChange): void {
+    this.#isAlarmed = true
     this.#suspect({ program, depth: touchesElements ? 'withSubjects' : 'rules', atMs })
   }
 
@@ -686,8 +689,7 @@ export class Firewall {
     this.#isScheduled = false
     this.#isWorking = true
     try {
-      this.#guard.examine()
-      if (!this.#guard.isInForce) await this.#repair()
+      await this.#keepTable()
       while ((this.#isStale || this.#mustForget || this.#arePodsStale) && this.#guard.isInForce) {
         // A pod's first packets come soon after its route: it does not wait for its turn.
         if (this.#arePodsStale && !this.#mustForget) await this.#applyPods()
@@ -704,10 +706,15 @@ export class Firewall {
     }
   }
 
-  /** Until it is done nothing is enforced. */
-  async #repair(): Promise<void> {
-    const repair = () => this.#guard.repair(() => this.#wanted, this.#abort.signal)
-    await (this.#options.givesWay ? urgently(repair) : repair())
+  /** Until a table that others have changed is looked at and repaired, it may enforce nothing. */
+  async #keepTable(): Promise<void> {
+    const isUrgent = this.#options.givesWay && (this.#isAlarmed || !this.#guard.isInForce)
+    this.#isAlarmed = false
+    const keep = async () => {
+      this.#guard.examine()
+      if (!this.#guard.isInForce) await this.#guard.repair(() => this.#wanted, this.#abort.signal)
+    }
+    await (isUrgent ? urgently(keep) : keep())
   }
 
   /** Changes that come in quick succession are taken together. False where something else is to be done before. */
