@@ -1,6 +1,7 @@
 import { once } from 'node:events'
-import { createServer, type Server, type ServerResponse } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import { formatListenAddress, type ListenAddress } from '../listen-address.ts'
+import { createServer } from '../node-http.ts'
 
 /** What a path answers. */
 export interface HttpAnswer {

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
-import { type Agent, type IncomingMessage, Agent as PlainAgent, request as plainRequest } from 'node:http'
+import type { Agent, IncomingMessage } from 'node:http'
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https'
 import { KnpError } from '../../errors.ts'
+import { Agent as PlainAgent, request as plainRequest } from '../../node-http.ts'
 import type { Access } from './access.ts'
 import { ApiFailure } from './api-failure.ts'
 import { InvalidJson, readJson, type Wanted } from './json-scanner.ts'
@@ -25,6 +26,7 @@ export class ApiClient {
   #current: Connection | undefined
   #reading: Promise<Connection> | undefined
   #readAtMs = -Infinity
+  readonly #movers = new Set<() => void>()
 
   constructor(readAccess: () => Promise<Access>, timing: Pick<Timing, 'answerMs' | 'silenceMs' | 'freshMs'>) {
     this.#readAccess = readAccess
@@ -70,9 +72,25 @@ export class ApiClient {
     }
   }
 
+  /**
+   * How the API server is reached, for who connects to it by itself. Throws KnpError UNREADABLE_SOURCE where that cannot be told.
+   * @param isRefused what was told last is not taken
+   */
+  async access(isRefused = false): Promise<Access> {
+    const connection = await ((!isRefused && this.#current) || this.#readOnce())
+    return connection.access
+  }
+
+  /** Tells whoever connects by itself when it is to connect anew; until the function is called that this answers. */
+  onConnectAnew(tell: () => void): () => void {
+    this.#movers.add(tell)
+    return () => this.#movers.delete(tell)
+  }
+
   /** Breaks off what is under way. Whoever asks from now on is connected to where the API server is now. */
   connectAnew(): void {
     this.#current?.agent.destroy()
+    for (const tell of this.#movers) tell()
   }
 
   close(): void {

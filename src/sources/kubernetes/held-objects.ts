@@ -4,10 +4,11 @@ import { type Delta, objectKey, type PolicyObject } from '../../engine/index.ts'
 import type { Workload } from '../../engine/objects.ts'
 import type { Interner } from './interner.ts'
 import type { ListTaker } from './list.ts'
-import { PlainPodMessages } from './plain-pod-messages.ts'
 import { PlainPods } from './plain-pods.ts'
+import type { PodBatch } from './pod-batch.ts'
+import { PodBatchReader } from './pod-batch-reader.ts'
+import type { PodBatchTaker } from './pod-batch-writer.ts'
 import { type Projection, project } from './projection.ts'
-import type { ProtobufReader } from './protobuf.ts'
 import type { Resource } from './resources.ts'
 
 interface Problem {
@@ -22,11 +23,11 @@ type ByName<T> = Map<string, Map<string, T>>
 const nothing: Delta = { upserts: [], deletes: [] }
 
 /** The objects of one resource as they were delivered last, and what is wrong with them. Answers only what differs. */
-export class HeldObjects implements ListTaker {
+export class HeldObjects implements ListTaker, PodBatchTaker {
   readonly #interner: Interner
   readonly #plainPods: PlainPods | undefined
   /** While a list is being taken. */
-  #plainPodMessages: PlainPodMessages | undefined
+  #batchReader: PodBatchReader | undefined
   readonly #objects: ByName<PolicyObject> = new Map()
   readonly #problems: ByName<Problem> = new Map()
   #resource: Resource
@@ -65,7 +66,7 @@ export class HeldObjects implements ListTaker {
     this.#isFirstList = this.#objects.size === 0 && this.#problems.size === 0
     this.#seen = new Map()
     this.#nameless = []
-    this.#plainPodMessages = this.#plainPods && new PlainPodMessages(this.#interner)
+    this.#batchReader = new PodBatchReader(this.#interner)
   }
 
   take(item: unknown): void {
@@ -75,13 +76,13 @@ export class HeldObjects implements ListTaker {
     if (name !== undefined) this.#see(namespace, name)
   }
 
-  takeMessage(item: ProtobufReader, end: number): boolean {
-    const plain = this.#plainPodMessages?.read(item, end)
-    if (!plain) return false
-    const { namespace, name } = plain
-    if (this.#isNews(namespace, name, { object: plain })) this.#taken.push(this.#hold(namespace, plain))
-    this.#see(namespace, name)
-    return true
+  takeBatch(batch: PodBatch): void {
+    for (const pod of this.#batchReader!.read(batch)) {
+      const { namespace, name } = pod
+      if (this.#isNews(namespace, name, { object: pod })) this.#taken.push(this.#hold(namespace, pod))
+      this.#see(namespace, name)
+    }
+    for (const item of batch.others) this.take(item)
   }
 
   #see(namespace: string, name: string): void {
@@ -95,7 +96,7 @@ export class HeldObjects implements ListTaker {
     this.#isFirstList = false
     this.#taken = []
     this.#seen = new Map()
-    this.#plainPodMessages = undefined
+    this.#batchReader = undefined
     return { upserts, deletes }
   }
 

@@ -8,7 +8,7 @@ export type Wanted =
   | { readonly fields: readonly WantedField[] }
   | { readonly items: Wanted }
 
-interface WantedField {
+export interface WantedField {
   readonly name: string
   /** The name as it stands in JSON. */
   readonly bytes: Uint8Array

@@ -8,7 +8,7 @@ import { ApiFailure, asKnpError } from './api-failure.ts'
 import { readAccess } from './credentials.ts'
 import { HeldObjects } from './held-objects.ts'
 import { Interner } from './interner.ts'
-import { list } from './list.ts'
+import { listInto } from './list-into.ts'
 import { ResourceWatch } from './resource-watch.ts'
 import { builtInResources, discover, type Resource } from './resources.ts'
 import { type Timing, usualTiming } from './timing.ts'
@@ -310,7 +310,7 @@ export async function readKubernetes(
     for (const resource of [...builtInResources, ...(await discover(api, signal))]) {
       subject = resource.name
       const held = new HeldObjects(resource, interner)
-      await list(api, { resource, pageSize: timing.pageSize }, held, signal)
+      await listInto(held, { api, resource, timing }, signal)
       for (const object of held.end().upserts) upserts.push(object)
       notes.push(...held.problems)
     }

@@ -14,7 +14,7 @@ export interface ListTaker {
   begin(): void
   take(item: unknown): void
   /** Takes an item in the API server's own encoding, where that can be read as it is; false where it is to be read first. */
-  takeMessage(item: ProtobufReader, end: number): boolean
+  takeMessage?(item: ProtobufReader, end: number): boolean
 }
 
 /** What is listed: the path of a collection, and what is wanted of each item. */
@@ -116,7 +116,7 @@ class AskedPage {
 /** Has an item in the API server's own encoding taken. Throws InvalidProtobuf. */
 export function takeMessage(taker: ListTaker, item: ProtobufReader, end: number, wanted: WantedMessage): void {
   const start = item.at
-  if (taker.takeMessage(item, end)) return
+  if (taker.takeMessage?.(item, end)) return
   item.at = start
   taker.take(item.read(wanted, end))
 }

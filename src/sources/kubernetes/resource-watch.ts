@@ -4,7 +4,7 @@ import type { ApiClient } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
 import type { HeldObjects } from './held-objects.ts'
 import { fields, readJson, type Wanted } from './json-scanner.ts'
-import { list } from './list.ts'
+import { listInto } from './list-into.ts'
 import type { Resource } from './resources.ts'
 import type { Timing } from './timing.ts'
 
@@ -104,8 +104,11 @@ export class ResourceWatch {
   }
 
   async #list(signal: AbortSignal): Promise<void> {
-    const { pageSize } = this.#timing
-    this.#version = await list(this.#api, { resource: this.resource, pageSize }, this.#held, signal)
+    this.#version = await listInto(
+      this.#held,
+      { api: this.#api, resource: this.resource, timing: this.#timing },
+      signal,
+    )
     this.#heard()
     this.#observer.changed(this.#held.end())
   }

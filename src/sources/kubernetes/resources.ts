@@ -9,7 +9,8 @@ import {
 import type { ApiClient } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
 import { fields, type Wanted } from './json-scanner.ts'
-import { message, type WantedMessage } from './protobuf.ts'
+import type { WantedMessage } from './protobuf.ts'
+import { wantedMetadata, wantedOfPod, wantedPodMessage } from './wanted-pod.ts'
 
 /** A kind of objects that policies are or refer to, as an API server has it. */
 export interface Resource {
@@ -29,80 +30,6 @@ export interface Resource {
 
 const GROUP = 'policy.networking.k8s.io'
 
-const metadata = fields({
-  name: 'all',
-  namespace: 'all',
-  labels: { alike: 'all' },
-  creationTimestamp: 'all',
-  resourceVersion: 'all',
-})
-
-const ports: Wanted = { alike: { items: fields({ name: 'all', containerPort: 'all', protocol: 'all' }) } }
-
-const wantedOfPod = fields({
-  metadata,
-  spec: fields({
-    nodeName: 'all',
-    hostNetwork: 'all',
-    containers: { items: fields({ ports }) },
-    initContainers: { items: fields({ ports, restartPolicy: 'all' }) },
-  }),
-  status: fields({ phase: 'all', podIP: 'all', podIPs: { items: fields({ ip: 'all' }) } }),
-})
-
-const portMessages = {
-  name: 'ports',
-  type: 'alike messages',
-  of: message({
-    1: { name: 'name', type: 'text' },
-    3: { name: 'containerPort', type: 'number' },
-    4: { name: 'protocol', type: 'text' },
-  }),
-} as const
-
-const labelsMessage = { name: 'labels', type: 'alike texts' } as const
-
-/** Of a pod's metadata and of its containers what many have alike. */
-export const wantedLabelsMessage = message({ 11: labelsMessage })
-export const wantedPortsMessage = message({ 6: portMessages })
-
-/** `wantedOfPod` by the numbers of k8s.io/api/core/v1/generated.proto and k8s.io/apimachinery/pkg/apis/meta/v1/generated.proto. */
-const wantedPodMessage = message({
-  1: {
-    name: 'metadata',
-    type: 'message',
-    of: message({
-      1: { name: 'name', type: 'text' },
-      3: { name: 'namespace', type: 'text' },
-      8: { name: 'creationTimestamp', type: 'time' },
-      11: labelsMessage,
-    }),
-  },
-  2: {
-    name: 'spec',
-    type: 'message',
-    of: message({
-      2: { name: 'containers', type: 'messages', of: wantedPortsMessage },
-      10: { name: 'nodeName', type: 'text' },
-      11: { name: 'hostNetwork', type: 'boolean' },
-      20: {
-        name: 'initContainers',
-        type: 'messages',
-        of: message({ 6: portMessages, 24: { name: 'restartPolicy', type: 'text' } }),
-      },
-    }),
-  },
-  3: {
-    name: 'status',
-    type: 'message',
-    of: message({
-      1: { name: 'phase', type: 'text' },
-      6: { name: 'podIP', type: 'text' },
-      12: { name: 'podIPs', type: 'messages', of: message({ 1: { name: 'ip', type: 'text' } }) },
-    }),
-  },
-})
-
 /** Every API server has these. */
 export const builtInResources: readonly Resource[] = [
   {
@@ -119,7 +46,7 @@ export const builtInResources: readonly Resource[] = [
     apiVersion: 'v1',
     name: 'namespaces',
     path: '/api/v1/namespaces',
-    wanted: fields({ metadata }),
+    wanted: fields({ metadata: wantedMetadata }),
     read: readNamespace,
   },
   {
@@ -128,7 +55,7 @@ export const builtInResources: readonly Resource[] = [
     name: 'nodes',
     path: '/api/v1/nodes',
     wanted: fields({
-      metadata,
+      metadata: wantedMetadata,
       spec: fields({ podCIDR: 'all', podCIDRs: 'all' }),
       status: fields({ addresses: { items: fields({ type: 'all', address: 'all' }) } }),
     }),

@@ -54,8 +54,10 @@ t.test('what was read before the start comes with it', async (t) => {
   const deltas: string[] = []
   const started = source.start(({ upserts }) => deltas.push(upserts.map(({ ref }) => ref.name).join()), abort.signal)
   await started
+  await soon(() => deltas.join().endsWith('b'))
+  const length = deltas.length
   server.put(pod('c'))
-  await soon(() => deltas.length > 1)
+  await soon(() => deltas.length > length)
   t.match(deltas.join(' '), /^a(,| )b c$/)
   t.equal(server.asked.filter(listsOf('pods')).length, 1)
   abort.abort()

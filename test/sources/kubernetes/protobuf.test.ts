@@ -7,6 +7,7 @@ import { Interner } from '../../../src/sources/kubernetes/interner.ts'
 import { RecentTexts } from '../../../src/sources/kubernetes/json-scanner.ts'
 import { takeMessage } from '../../../src/sources/kubernetes/list.ts'
 import { ListReader } from '../../../src/sources/kubernetes/list-reader.ts'
+import { PodBatchWriter } from '../../../src/sources/kubernetes/pod-batch-writer.ts'
 import { InvalidProtobuf, message, ProtobufReader } from '../../../src/sources/kubernetes/protobuf.ts'
 import { PROTOBUF, ProtobufListReader } from '../../../src/sources/kubernetes/protobuf-list-reader.ts'
 import { builtInResources } from '../../../src/sources/kubernetes/resources.ts'
@@ -26,10 +27,12 @@ function encodeList(items: readonly object[]): Buffer {
 function readInParts(bytes: Buffer, ...cuts: readonly number[]) {
   const held = new HeldObjects(pods, new Interner())
   held.begin()
-  const reader = new ProtobufListReader((item, end) => takeMessage(held, item, end, pods.wantedMessage!))
+  const writer = new PodBatchWriter(held)
+  const reader = new ProtobufListReader((item, end) => takeMessage(writer, item, end, pods.wantedMessage!))
   const places = [0, ...cuts.toSorted((a, b) => a - b), bytes.length]
   for (let i = 1; i < places.length; i++) reader.write(bytes.subarray(places[i - 1], places[i]))
   const page = reader.end()
+  writer.flush()
   return { page, objects: held.end().upserts, problems: held.problems }
 }
 

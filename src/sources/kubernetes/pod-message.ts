@@ -1,13 +1,5 @@
-import { MAPPED_WORD } from '../../engine/address.ts'
-import { type Address, ObjectReader, parseAddress, type Workload } from '../../engine/index.ts'
-import { attempt, isSubdomain } from '../../engine/object-reader.ts'
-import type { Labels, NamedPort } from '../../engine/objects.ts'
-import { readPodSpec } from '../../engine/workload.ts'
-import type { Interner } from './interner.ts'
-import { RecentTexts } from './json-scanner.ts'
-import { ProtobufReader, type WantedMessage } from './protobuf.ts'
-import { RecentValues } from './recent-values.ts'
-import { wantedLabelsMessage, wantedPortsMessage } from './resources.ts'
+import { type Address, MAPPED_WORD, parseAddress } from '../../engine/address.ts'
+import type { ProtobufReader } from './protobuf.ts'
 
 const VARINT = 0
 const LENGTH = 2
@@ -17,7 +9,7 @@ const ZERO = 0x30
 const LAST_SECOND = 8.64e12
 
 /** Where the parts of a pod stand in its bytes; where something has no end, it is not there. */
-interface Parts {
+export interface PodParts {
   name: number
   nameEnd: number
   namespace: number
@@ -37,78 +29,12 @@ interface Parts {
 }
 
 /**
- * Reads pods that are as nearly all are, in the API server's own encoding: as `readPod` would read them from JSON, and many
- * times as fast. A cluster has a hundred thousand, and nothing is made of what they have alike with others.
+ * Finds what policies need of a pod that is as nearly all are, in the API server's own encoding, by the numbers of
+ * `wantedPodMessage`; `undefined` for one that is not plain, with the reader anywhere in it. What the parts say is not looked
+ * at, but for addresses. Throws InvalidProtobuf.
  */
-export class PlainPodMessages {
-  readonly #texts: RecentValues<string>
-  readonly #namespaces: RecentValues<string | undefined>
-  readonly #labels: RecentValues<Labels | undefined>
-  readonly #ports: RecentValues<readonly NamedPort[] | undefined>
-
-  constructor(interner: Interner) {
-    const texts = new RecentTexts()
-    const wanted = (bytes: Buffer, start: number, end: number, of: WantedMessage) =>
-      new ProtobufReader(bytes, start, texts).read(of, end)
-    this.#texts = new RecentValues((bytes, start, end) => interner.text(bytes.toString('utf8', start, end)))
-    this.#namespaces = new RecentValues((bytes, start, end) => {
-      const name = bytes.toString('utf8', start, end)
-      return isSubdomain(name) ? interner.text(name) : undefined
-    })
-    this.#labels = new RecentValues((bytes, start, end) => {
-      const { labels } = wanted(bytes, start, end, wantedLabelsMessage)
-      const read = attempt(() => new ObjectReader(labels).labels())
-      return read && interner.labels(read)
-    })
-    this.#ports = new RecentValues((bytes, start, end) => {
-      const container = wanted(bytes, start, end, wantedPortsMessage)
-      const read = attempt(() => readPodSpec(new ObjectReader({ containers: [container] })).ports)
-      return read && interner.ports(read)
-    })
-  }
-
-  /**
-   * Reads the pod that goes on to `end`; `undefined` for one that is not plain, with the reader anywhere in it. Throws
-   * InvalidProtobuf.
-   */
-  read(reader: ProtobufReader, end: number): Workload | undefined {
-    const parts = readParts(reader, end)
-    if (!parts) return undefined
-    const { bytes } = reader
-    const { name: start, nameEnd, namespace, namespaceEnd, labels, labelsEnd, node, nodeEnd, phase, phaseEnd } = parts
-    const isWhole = nameEnd > 0 && namespaceEnd > 0 && labelsEnd > 0 && nodeEnd > 0 && phaseEnd > 0
-    if (!isWhole || !parts.hasContainers || parts.createdMs < 0) return undefined
-    if (!parts.addresses && parts.hasAddress) return undefined
-    const its = this.#texts.of(bytes, phase, phaseEnd)
-    if (its !== 'Running' && its !== 'Pending') return undefined
-    const name = bytes.toString('latin1', start, nameEnd)
-    const place = this.#namespaces.of(bytes, namespace, namespaceEnd)
-    const shared = this.#labels.of(bytes, labels, labelsEnd)
-    const ports = parts.portsEnd > 0 ? this.#ports.of(bytes, parts.ports, parts.portsEnd) : none
-    if (!isSubdomain(name) || place === undefined || !shared || !ports) return undefined
-    return {
-      type: 'Workload',
-      ref: { kind: 'Pod', namespace: place, name },
-      isHost: false,
-      namespace: place,
-      name,
-      labels: shared,
-      node: this.#texts.of(bytes, node, nodeEnd),
-      hostNetwork: false,
-      addresses: parts.addresses ?? none,
-      ports,
-      forwards: none,
-      phase: its,
-      createdMs: parts.createdMs,
-    }
-  }
-}
-
-const none: readonly never[] = Object.freeze([])
-
-/** By the numbers of `wantedPodMessage`; `undefined` where the pod is not plain. */
-function readParts(reader: ProtobufReader, end: number): Parts | undefined {
-  const parts: Parts = {
+export function readPodParts(reader: ProtobufReader, end: number): PodParts | undefined {
+  const parts: PodParts = {
     name: 0,
     nameEnd: 0,
     namespace: 0,
@@ -140,10 +66,13 @@ function readParts(reader: ProtobufReader, end: number): Parts | undefined {
     const read = number === 1 ? readMetadata : number === 2 ? readSpec : readStatus
     if (!read(reader, its, parts)) return undefined
   }
-  return parts
+  const { nameEnd, namespaceEnd, labelsEnd, nodeEnd, phaseEnd } = parts
+  const isWhole = nameEnd > 0 && namespaceEnd > 0 && labelsEnd > 0 && nodeEnd > 0 && phaseEnd > 0
+  const isPlain = isWhole && parts.hasContainers && parts.createdMs >= 0 && (parts.addresses || !parts.hasAddress)
+  return isPlain ? parts : undefined
 }
 
-function readMetadata(reader: ProtobufReader, end: number, parts: Parts): boolean {
+function readMetadata(reader: ProtobufReader, end: number, parts: PodParts): boolean {
   while (reader.at < end) {
     const start = reader.at
     const tag = reader.varint(end)
@@ -177,7 +106,7 @@ function readMetadata(reader: ProtobufReader, end: number, parts: Parts): boolea
   return true
 }
 
-function readSpec(reader: ProtobufReader, end: number, parts: Parts): boolean {
+function readSpec(reader: ProtobufReader, end: number, parts: PodParts): boolean {
   while (reader.at < end) {
     const tag = reader.varint(end)
     const number = tag >>> 3
@@ -199,7 +128,7 @@ function readSpec(reader: ProtobufReader, end: number, parts: Parts): boolean {
 }
 
 /** Only one of a plain pod's has ports. */
-function readContainer(reader: ProtobufReader, end: number, parts: Parts): boolean {
+function readContainer(reader: ProtobufReader, end: number, parts: PodParts): boolean {
   while (reader.at < end) {
     const start = reader.at
     const tag = reader.varint(end)
@@ -214,7 +143,7 @@ function readContainer(reader: ProtobufReader, end: number, parts: Parts): boole
   return true
 }
 
-function readStatus(reader: ProtobufReader, end: number, parts: Parts): boolean {
+function readStatus(reader: ProtobufReader, end: number, parts: PodParts): boolean {
   while (reader.at < end) {
     const tag = reader.varint(end)
     const number = tag >>> 3

@@ -1,11 +1,12 @@
 import t from 'tap'
 import { podOf } from '../../../bench/cluster/pods.ts'
 import { clusterWorld } from '../../../bench/cluster/world.ts'
-import { ObjectReader, readPod } from '../../../src/engine/index.ts'
+import { ObjectReader, readPod, type Workload } from '../../../src/engine/index.ts'
 import { attempt } from '../../../src/engine/object-reader.ts'
 import { Interner } from '../../../src/sources/kubernetes/interner.ts'
 import { RecentTexts } from '../../../src/sources/kubernetes/json-scanner.ts'
-import { PlainPodMessages } from '../../../src/sources/kubernetes/plain-pod-messages.ts'
+import { PodBatchReader } from '../../../src/sources/kubernetes/pod-batch-reader.ts'
+import { PodBatchWriter } from '../../../src/sources/kubernetes/pod-batch-writer.ts'
 import { InvalidProtobuf, ProtobufReader } from '../../../src/sources/kubernetes/protobuf.ts'
 import { builtInResources } from '../../../src/sources/kubernetes/resources.ts'
 import { type Random, seededRandom } from '../../fixtures/random.ts'
@@ -31,8 +32,25 @@ function encode(value: object): Buffer {
   return item.subarray(head.at, end)
 }
 
-function read(pods: PlainPodMessages, bytes: Buffer) {
-  return pods.read(new ProtobufReader(bytes, 0, new RecentTexts()), bytes.length)
+/** Pods that went through batches of one list, as copies as another thread gets them. */
+class Pods {
+  readonly #reader = new PodBatchReader(new Interner())
+  #pod: Workload | undefined
+  readonly #writer = new PodBatchWriter({
+    begin: () => {},
+    takeBatch: (batch) => {
+      const [pod] = this.#reader.read(structuredClone(batch))
+      this.#pod = pod
+    },
+  })
+
+  read(bytes: Buffer): Workload | undefined {
+    this.#pod = undefined
+    const isPlain = this.#writer.takeMessage(new ProtobufReader(bytes, 0, new RecentTexts()), bytes.length)
+    this.#writer.flush()
+    if (isPlain !== (this.#pod !== undefined)) throw new Error('a pod was lost')
+    return this.#pod
+  }
 }
 
 function readSlowly(bytes: Buffer) {
@@ -41,12 +59,12 @@ function readSlowly(bytes: Buffer) {
 }
 
 t.test('a plain pod is read, and shares what it has alike with others', async (t) => {
-  const pods = new PlainPodMessages(new Interner())
+  const pods = new Pods()
   const bytes = encode(plainPod())
-  const first = read(pods, bytes)
+  const first = pods.read(bytes)
   t.ok(first)
   t.same(first, readSlowly(bytes))
-  const second = read(pods, bytes)
+  const second = pods.read(bytes)
   t.equal(second!.labels, first!.labels)
   t.equal(second!.ports, first!.ports)
 })
@@ -72,9 +90,9 @@ t.test('pods that are plain, and those that are left to others', async (t) => {
     const value = plainPod()
     change(value)
     const bytes = encode(value)
-    const pods = new PlainPodMessages(new Interner())
-    t.ok(read(pods, bytes), name)
-    t.same(read(pods, bytes), readSlowly(bytes), name)
+    const pods = new Pods()
+    t.ok(pods.read(bytes), name)
+    t.same(pods.read(bytes), readSlowly(bytes), name)
   }
   const others: [string, (pod: Value) => void][] = [
     ['finished', ({ status }) => Object.assign(status, { phase: 'Succeeded' })],
@@ -108,20 +126,20 @@ t.test('pods that are plain, and those that are left to others', async (t) => {
   for (const [name, change] of others) {
     const value = plainPod()
     change(value)
-    t.equal(read(new PlainPodMessages(new Interner()), encode(value)), undefined, name)
+    t.equal(new Pods().read(encode(value)), undefined, name)
   }
 })
 
 t.test('whatever the bytes are, they are read as others read them, or not at all', async (t) => {
   const random = seededRandom(11)
   const originals = [encode(plainPod()), encode(pod('a')), encode(pod('b', { app: 'b' }, '10.0.0.9'))]
-  const pods = new PlainPodMessages(new Interner())
+  const pods = new Pods()
   let plain = 0
   let invalid = 0
   for (let i = 0; i < 20_000; i++) {
     const bytes = mutated(random, random.pick(originals))
     try {
-      const quick = read(pods, bytes)
+      const quick = pods.read(bytes)
       if (!quick) continue
       plain++
       const slow = readSlowly(bytes)
