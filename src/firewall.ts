@@ -4,7 +4,7 @@ import { bridgeRemedy, unheardBridges } from './bridges.ts'
 import { clockMs } from './clock.ts'
 import type { RememberConfig } from './config.ts'
 import { type MarkLayout, nextStamp } from './datapath/marks.ts'
-import { type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
+import { LoadedThreads, type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
 import {
   type Address,
   type CompiledPolicy,
@@ -185,6 +185,9 @@ export class Firewall {
       },
     )
     watching.catch(() => {})
+    const isLogged = options.remember.isLogged && options.remember.allowedMs + options.remember.deniedMs > 0
+    const queues = queueNumbers({ first: options.queueNumber, count: options.queueCount })
+    const loaded = new LoadedThreads(queues, isLogged)
     try {
       let hasChanged = false
       const onDelta = (source: string, delta: Delta) => {
@@ -194,15 +197,25 @@ export class Firewall {
       }
       // In their order, whichever is read first: where two have one object, the later one wins.
       for (const { name } of options.sources) store.apply(name, { upserts: [], deletes: [] })
-      const starts = options.sources.map((source) => source.start((delta) => onDelta(source.name, delta), abort.signal))
+      let compiler = new Compiler(kinds, options.nodeName)
+      const ahead = (part: Delta) => {
+        try {
+          compiler.prepare(part)
+        } catch {
+          // What is wrong shows when it counts.
+          compiler = new Compiler(kinds, options.nodeName)
+        }
+      }
+      const starts = options.sources.map((source) =>
+        source.start((delta) => onDelta(source.name, delta), abort.signal, ahead),
+      )
       const restoredFromMs = await restoreBroken(await Promise.allSettled(starts), options, lastGood, store)
       hasChanged = false
-      const compiler = new Compiler(kinds, options.nodeName)
-      const compiled = compiler.update(store.takeAll())
+      const compiled = compiler.begin(store.takeAll())
       const { marks, mode = 'enforce', failsafe, remember, queueNumber, queueCount } = options
       const pods = new PodAddresses(options.unknownPods?.podBlocks ?? [], needsUnknownPods(options, kinds))
-      threads = await PacketThreads.start({
-        queues: queueNumbers({ first: queueNumber, count: queueCount }).map((number) => {
+      const threadsOptions = {
+        queues: queues.map((number) => {
           const keptFd = options.keptSockets?.get(number)
           return {
             number,
@@ -213,14 +226,15 @@ export class Firewall {
             ...(keptFd !== undefined && { keptFd }),
           }
         }),
-        ...(remember.isLogged && remember.allowedMs + remember.deniedMs > 0 && { logGroup: queueNumber }),
+        ...(isLogged && { logGroup: queueNumber }),
         marks,
         mode,
         generation: compiled.generation,
         stamp: FIRST_STAMP,
         ...(options.unknownPods && { hold: options.unknownPods }),
         evaluators: options.evaluators ?? [],
-      })
+      }
+      threads = await PacketThreads.start(threadsOptions, loaded)
       const watch = await watching
       ruleset = new Ruleset(
         {
@@ -272,6 +286,7 @@ export class Firewall {
     } catch (error) {
       abort.abort()
       ruleset?.close()
+      await loaded.stop()
       await (await watching.catch(() => undefined))?.stop()
       await threads?.stop()
       giveBack()
@@ -532,7 +547,8 @@ export class Firewall {
     this.#arePodsStale = false
     try {
       const compiled = isStale ? this.#compile() : this.#compiled
-      const pods = this.#pods.settle(compiled, mustForget ? undefined : compiled.affected.addresses)
+      const { isEverything, addresses } = compiled.affected
+      const pods = this.#pods.settle(compiled, mustForget || isEverything ? undefined : addresses)
       await this.#enforce(compiled, pods, mustForget ? { recheck: 'everything' } : changeOf(compiled, pods))
     } catch (error) {
       this.#isStale ||= isStale

@@ -127,7 +127,7 @@ export class PodAddresses {
     const removed: Address[] = []
     const isOwn = addressSet(places.own)
     for (const address of changed ?? everyAddress(compiled, places)) {
-      if (!places.blocks.some((block) => blockContains(block, address))) continue
+      if (!isPlaced(places, address)) continue
       const text = formatAddress(address)
       const isKnown = isOwn(address) || compiled.engine.knows(address)
       if (isKnown === this.#known.has(text)) continue
@@ -158,9 +158,20 @@ export function joinChanges(...changes: readonly SubjectChange[]): SubjectChange
   return { added: of(1), removed: of(-1) }
 }
 
-function* everyAddress({ identities }: CompiledPolicy, { own }: PodPlaces): Iterable<Address> {
-  yield* own
-  for (const workload of identities.workloads) if (workload) yield* workload.addresses
+/** Of very many those that count. */
+function everyAddress({ identities }: CompiledPolicy, places: PodPlaces): Address[] {
+  const addresses = [...places.own]
+  if (places.blocks.length === 0) return addresses
+  for (const workload of identities.workloads) {
+    if (!workload) continue
+    for (const address of workload.addresses) if (isPlaced(places, address)) addresses.push(address)
+  }
+  return addresses
+}
+
+function isPlaced({ blocks }: PodPlaces, address: Address): boolean {
+  for (const block of blocks) if (blockContains(block, address)) return true
+  return false
 }
 
 function difference(former: readonly Address[], latest: readonly Address[]): SubjectChange {

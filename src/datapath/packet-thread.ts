@@ -1,4 +1,5 @@
-import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { once } from 'node:events'
+import { type MessagePort, parentPort } from 'node:worker_threads'
 import { attachEngine, type Generation, type PolicyKind } from '../engine/index.ts'
 import { KnpError } from '../errors.ts'
 import { type EvaluatorModule, loadPipeline } from '../evaluators.ts'
@@ -34,7 +35,7 @@ export interface PacketThreadOptions {
   readonly evaluators: readonly EvaluatorModule[]
 }
 
-/** What a packet thread starts with: that, and the memory that it shares with the main thread. */
+/** What a packet thread begins to work with, its first message: that, and the memory that it shares with the main thread. */
 export interface PacketThreadData extends PacketThreadOptions {
   readonly mail: MailWords
   readonly counters: Counters
@@ -225,7 +226,7 @@ function pauseMs({ deadlineMs }: { readonly deadlineMs: number | undefined }): n
 }
 
 const port = parentPort!
-const data = workerData as PacketThreadData
+const [data] = (await once(port, 'message')) as [PacketThreadData]
 try {
   run(port, data, await loadPipeline(data.evaluators))
 } catch (error) {

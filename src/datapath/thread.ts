@@ -46,21 +46,24 @@ export class PacketThread {
   readonly failure: Promise<never>
   #fail!: (error: unknown) => void
 
+  /**
+   * A thread that will be a packet thread: it loads what that takes, which can be done ahead.
+   * @param name for who looks at the process's threads
+   */
+  static load(name: string): Worker {
+    // Node runs the source as it is in tests, the compiled file otherwise.
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    return new Worker(new URL(`./packet-thread.${extension}`, import.meta.url), { name })
+  }
+
   /** Binds the queue and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST. */
-  static async start(options: PacketThreadOptions): Promise<PacketThread> {
+  static async start(options: PacketThreadOptions, worker: Worker): Promise<PacketThread> {
     const mail = createMail()
     const counters = createCounters()
     const times = createTimes()
     const flows = createFlowRing()
     const tally = tallyFor(options.generation)
-    // Node runs the source as it is in tests, the compiled file otherwise.
-    const entry = new URL(
-      import.meta.url.endsWith('.ts') ? './packet-thread.ts' : './packet-thread.js',
-      import.meta.url,
-    )
-    const worker = new Worker(entry, {
-      workerData: { ...options, mail, counters, tally: tally.words, times, flows } satisfies PacketThreadData,
-    })
+    worker.postMessage({ ...options, mail, counters, tally: tally.words, times, flows } satisfies PacketThreadData)
     const queue = options.queue.number
     const bound = await new Promise<Bound>((resolve, reject) => {
       const onExit = () => reject(endedError(queue))
@@ -172,6 +175,10 @@ export class PacketThread {
     this.#mail.post(message)
     wakeQueue(this.#wakeFd)
   }
+}
+
+export function queueThreadName(queue: number): string {
+  return `queue ${queue}`
 }
 
 function tallyFor({ policyCounts }: Generation): Tally {

@@ -1,3 +1,4 @@
+import type { Worker } from 'node:worker_threads'
 import type { Generation } from '../engine/index.ts'
 import type { QueueOptions } from '../native/queue.ts'
 import type { TallyWords } from './decision-tally.ts'
@@ -7,7 +8,7 @@ import type { PodPlaces } from './local-pods.ts'
 import { counterNames, readCounters } from './packet-loop.ts'
 import type { PacketThreadOptions } from './packet-thread.ts'
 import { StallWatch } from './stall-watch.ts'
-import { PacketThread } from './thread.ts'
+import { PacketThread, queueThreadName } from './thread.ts'
 
 /** What packet threads count, for people and JSON. */
 export type PacketCounters = ReturnType<typeof readCounters>
@@ -36,9 +37,42 @@ export interface LogState {
   readonly problem?: string
 }
 
+const LOG_THREAD = 'packet log'
 /** All headers that what is remembered may have, and not much more. */
 const LOG_COPY_BYTES = 128
 const LOG_BUFFER_BYTES = 8 << 20
+
+/** Threads that have loaded what packet threads need, and wait to be one. */
+export class LoadedThreads {
+  readonly #workers = new Map<string, Worker>()
+
+  /**
+   * @param queues by their numbers
+   * @param isLogged whether one more will read the packet log
+   */
+  constructor(queues: readonly number[], isLogged: boolean) {
+    const names = [...queues.map(queueThreadName), ...(isLogged ? [LOG_THREAD] : [])]
+    for (const name of names) {
+      const worker = PacketThread.load(name)
+      this.#workers.set(name, worker)
+      // Whoever would have taken it loads another, and is told what is wrong.
+      worker.on('error', () => this.#workers.delete(name))
+    }
+  }
+
+  /** The thread of this name, or another one that has just begun to load. */
+  take(name: string): Worker {
+    const worker = this.#workers.get(name)
+    this.#workers.delete(name)
+    return worker ?? PacketThread.load(name)
+  }
+
+  /** Ends those that nobody took. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#workers.values()].map((worker) => worker.terminate()))
+    this.#workers.clear()
+  }
+}
 
 /** The packet threads, one for each queue. They read the same tables, and are up or down together. */
 export class PacketThreads {
@@ -53,7 +87,10 @@ export class PacketThreads {
    * Binds all queues and begins to decide. Throws KnpError QUEUE_TAKEN, PERMISSION, UNSUPPORTED_HOST, which names the queue;
    * then none of them is bound.
    */
-  static async start({ queues, logGroup, ...data }: PacketThreadsOptions): Promise<PacketThreads> {
+  static async start(
+    { queues, logGroup, ...data }: PacketThreadsOptions,
+    loaded = new LoadedThreads([], false),
+  ): Promise<PacketThreads> {
     const threads: PacketThread[] = []
     const log = new LogThread()
     // The process cannot end while a thread is blocked in the kernel. One listener: Node warns of more than ten.
@@ -65,10 +102,10 @@ export class PacketThreads {
     const [starts] = await Promise.all([
       Promise.allSettled(
         queues.map(async (queue) => {
-          threads.push(await PacketThread.start({ ...data, queue }))
+          threads.push(await PacketThread.start({ ...data, queue }, loaded.take(queueThreadName(queue.number))))
         }),
       ),
-      logGroup !== undefined && log.start({ ...data, queue: queues[0]! }, logGroup),
+      logGroup !== undefined && log.start({ ...data, queue: queues[0]! }, logGroup, loaded.take(LOG_THREAD)),
     ])
     const failed = starts.find((start) => start.status === 'rejected')
     threads.sort((a, b) => a.queue - b.queue)
@@ -178,10 +215,10 @@ class LogThread {
   #thread: PacketThread | undefined
   #problem: string | undefined
 
-  async start(data: Omit<Parameters<typeof PacketThread.start>[0], 'log'>, group: number): Promise<void> {
+  async start(data: Omit<PacketThreadOptions, 'log'>, group: number, worker: Worker): Promise<void> {
     const log = { group, copyBytes: LOG_COPY_BYTES, receiveBufferBytes: LOG_BUFFER_BYTES }
     try {
-      const thread = await PacketThread.start({ ...data, log })
+      const thread = await PacketThread.start({ ...data, log }, worker)
       this.#thread = thread
       thread.failure.catch((error) => this.#fail(error))
     } catch (error) {

@@ -71,6 +71,11 @@ export class AddressMap {
     this.#slotsOf(address).set(address, number)
   }
 
+  /** Gives the address this number where it has none; answers the number that it has, or NO_NUMBER. */
+  claim(address: Address, number: number): number {
+    return this.#slotsOf(address).claim(address, number)
+  }
+
   delete(address: Address): void {
     this.#slotsOf(address).delete(address)
   }
@@ -104,6 +109,16 @@ class Slots {
     const slot = this.#find(address)
     if (!this.#isTaken(slot)) this.#taken++
     this.#write(slot, address, number + 1)
+  }
+
+  claim(address: Address, number: number): number {
+    if (this.#taken * 2 >= this.#count) this.#grow()
+    const slot = this.#find(address)
+    const present = this.words.get(slot * this.#width + this.#width - 1) - 1
+    if (present !== NO_NUMBER) return present
+    this.#taken++
+    this.#write(slot, address, number + 1)
+    return NO_NUMBER
   }
 
   delete(address: Address): void {
@@ -148,23 +163,35 @@ class Slots {
   }
 
   #read(slot: number): Address {
-    const at = slot * this.#width
-    const { words } = this
-    if (this.#width === V4_WORDS) return { w0: 0, w1: 0, w2: 0, w3: words.get(at) }
-    return { w0: words.get(at), w1: words.get(at + 1), w2: words.get(at + 2), w3: words.get(at + 3) }
+    return addressIn(this.words.latest, slot * this.#width, this.#width)
   }
 
   #write(slot: number, { w0, w1, w2, w3 }: Address, last: number): void {
-    this.words.setAll(slot * this.#width, this.#width === V4_WORDS ? [w3, last] : [w0, w1, w2, w3, last])
+    const at = slot * this.#width
+    const { words } = this
+    if (this.#width === V6_WORDS) {
+      words.set(at, w0)
+      words.set(at + 1, w1)
+      words.set(at + 2, w2)
+    }
+    words.set(at + this.#width - 2, w3)
+    words.set(at + this.#width - 1, last)
   }
 
   #grow(): void {
-    const held: [Address, number][] = []
-    for (let slot = 0; slot < this.#count; slot++) {
-      const last = this.words.get(slot * this.#width + this.#width - 1)
-      if (last !== 0) held.push([this.#read(slot), last])
+    const width = this.#width
+    const former = this.words.reset(this.words.length * 2)
+    for (let at = 0; at < former.length; at += width) {
+      const last = former[at + width - 1]!
+      if (last === 0) continue
+      const address = addressIn(former, at, width)
+      this.#write(this.#find(address), address, last)
     }
-    this.words.reset(this.words.length * 2)
-    for (const [address, last] of held) this.#write(this.#find(address), address, last)
   }
+}
+
+/** The address of a slot that begins there; of one of IPv4 only its last word counts. */
+function addressIn(words: Words, at: number, width: number): Address {
+  if (width === V4_WORDS) return { w0: 0, w1: 0, w2: 0, w3: words[at]! }
+  return { w0: words[at]!, w1: words[at + 1]!, w2: words[at + 2]!, w3: words[at + 3]! }
 }

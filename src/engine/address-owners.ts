@@ -15,12 +15,8 @@ export class AddressOwners {
   }
 
   claim(address: Address, workload: number): void {
-    const owner = this.#owners.get(address)
-    if (owner === workload) return
-    if (owner === NO_NUMBER) {
-      this.#owners.set(address, workload)
-      return
-    }
+    const owner = this.#owners.claim(address, workload)
+    if (owner === NO_NUMBER || owner === workload) return
     const text = formatAddress(address)
     const claims = this.#contested.get(text) ?? new Set([owner])
     claims.add(workload)

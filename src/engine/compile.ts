@@ -75,7 +75,7 @@ export interface HostProtection {
 
 /** Every flow that a change may have given another verdict has an end here; all others are decided as before. */
 export interface Affected {
-  /** Any flow may. */
+  /** Any flow may: the rest says no more. */
   readonly isEverything: boolean
   readonly addresses: readonly Address[]
   readonly blocks: readonly Block[]
@@ -121,10 +121,31 @@ export class Compiler {
     return this.#snapshot
   }
 
+  /** Takes objects in that the first picture will probably have: `begin` has less to do then. */
+  prepare(part: Delta): void {
+    this.#take(part)
+    const identities = this.#identities.takeIdentities()
+    for (const tier of this.#tiers) tier.settleAhead?.(identities)
+  }
+
+  /** Answers the first generation. @param picture all objects */
+  begin(picture: Delta): CompiledPolicy {
+    return this.update(this.#world.differenceTo(picture))
+  }
+
   /** Takes a change in and answers the next generation. */
   update(delta: Delta): CompiledPolicy {
     this.#generation++
     this.#snapshot = undefined
+    const objects = this.#take(delta)
+    const change = this.#identities.take(this.#localNode !== undefined && this.#world.knowsNode(this.#localNode))
+    const touched = new Set<number>()
+    for (const tier of this.#tiers) for (const identity of tier.settle(change.identities)) touched.add(identity)
+    this.#protection.update(change, touched)
+    return this.#publish(this.#affectedBy(change, objects, touched))
+  }
+
+  #take(delta: Delta): ObjectChange {
     const { policies, objects } = this.#world.apply(delta)
     for (const tier of this.#tiers) tier.prepare(policies)
     for (const { former, latest } of policies.policies) {
@@ -132,12 +153,7 @@ export class Compiler {
     }
     this.#identities.learnTerms()
     this.#takeObjects(objects)
-    const change = this.#identities.take(this.#localNode !== undefined && this.#world.knowsNode(this.#localNode))
-    const touched = new Set<number>()
-    for (const tier of this.#tiers) for (const identity of tier.settle(change.identities)) touched.add(identity)
-    this.#protection.update(change, touched)
-    const affected = this.#affectedBy(change, objects, touched)
-    return this.#publish(affected)
+    return objects
   }
 
   #takeObjects({ workloads, namespaces, nodes }: ObjectChange): void {
@@ -153,6 +169,7 @@ export class Compiler {
   }
 
   #affectedBy(change: IdentityChange, objects: ObjectChange, touched: ReadonlySet<number>): Affected {
+    if (change.node) return { isEverything: true, addresses: [], blocks: [], host: true }
     const addresses = [...change.addresses, ...objects.addresses]
     const blocks = [...change.blocks, ...objects.blocks]
     let { host } = change
@@ -165,7 +182,7 @@ export class Compiler {
         if (slot === this.#identities.localHost) host = true
       }
     }
-    return { isEverything: change.node, addresses, blocks, host }
+    return { isEverything: false, addresses, blocks, host }
   }
 
   #namePolicies(): void {
@@ -248,21 +265,23 @@ class Protection {
 
   /** @param touched identities whose own policies changed */
   update(change: IdentityChange, touched: ReadonlySet<number>): void {
+    // Most changes leave it as it is who is selected.
+    const others: number[] = []
+    const settled = change.node ? [this.#identities.identities.keys()] : [touched, change.identities]
+    for (const identities of settled) {
+      for (const identity of identities) {
+        const bits = this.#tiers.reduce((bits, tier) => bits | tier.selected(identity), 0)
+        if (this.#bits[identity] === bits) continue
+        this.#bits[identity] = bits
+        others.push(identity)
+      }
+    }
     if (change.node || change.host) {
       for (const workload of this.#identities.workloads.keys()) this.#check(workload)
       return
     }
     for (const workload of change.workloads) this.#check(workload)
-    for (const identities of [touched, change.identities])
-      for (const identity of identities) this.#checkMembers(identity)
-  }
-
-  /** Most changes leave it as it is who is selected. */
-  #checkMembers(identity: number): void {
-    const bits = this.#bitsOf(identity)
-    if (this.#bits[identity] === bits) return
-    this.#bits[identity] = bits
-    for (const workload of this.#identities.membersOf(identity)) this.#check(workload)
+    for (const identity of others) for (const workload of this.#identities.membersOf(identity)) this.#check(workload)
   }
 
   host(): HostProtection {
@@ -296,7 +315,7 @@ class Protection {
   }
 
   #bitsOf(identity: number): number {
-    return this.#tiers.reduce((bits, tier) => bits | tier.selected(identity), 0)
+    return this.#bits[identity] ?? 0
   }
 }
 

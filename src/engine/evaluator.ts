@@ -161,6 +161,11 @@ export interface IncrementalTier {
    * @param changed identities that are new or gone, or whose facts changed
    */
   settle(changed: ReadonlySet<number>): ReadonlySet<number>
+  /**
+   * Does of `settle` what can be done before the first picture is whole. Left out where a tier is made of a whole picture.
+   * @param added identities that are new
+   */
+  settleAhead?(added: ReadonlySet<number>): void
   publish(identities: Identities): { readonly tables: TierTables; readonly evaluator: PolicyEvaluator }
   /** SELECTS_INGRESS and SELECTS_EGRESS of an identity. */
   selected(identity: number): number

@@ -19,7 +19,7 @@ import { sharedWords, TwinWords } from './twin-words.ts'
 import { WordHeap } from './word-heap.ts'
 import { impliedNamespace } from './workload.ts'
 
-/** What changed among identities since the last `take`. */
+/** What changed among identities since the last `take`; the first time it is everything, and this machine is another node. */
 export interface IdentityChange {
   /** Identities that are new or gone, or whose facts are others now: who selects them has to be found out again. */
   readonly identities: ReadonlySet<number>
@@ -70,6 +70,8 @@ export class IdentityIndex {
   #localHost = OUTSIDE
   #localNode = NO_NODE
   #hasOtherHosts = false
+  /** Nothing was taken yet: all that there is has changed. */
+  #isFirst = true
   #changed = new Set<number>()
   #changedWorkloads = new Set<number>()
   #addresses: Address[] = []
@@ -195,26 +197,33 @@ export class IdentityIndex {
     }
   }
 
+  /** Of what `take` would answer the identities, ahead of it. */
+  takeIdentities(): ReadonlySet<number> {
+    const changed = this.#changed
+    this.#changed = new Set()
+    return changed
+  }
+
   /** What changed since the last call. @param knowsLocalNode whether this machine is one of the nodes known */
   take(knowsLocalNode: boolean): IdentityChange {
     this.#settleHosts()
     const localNode = knowsLocalNode ? this.#nodes.numberOf(this.#localNodeName!) : NO_NODE
-    if (localNode !== this.#localNode) this.#node = true
+    if (localNode !== this.#localNode || this.#isFirst) this.#node = true
     this.#localNode = localNode
     const change = {
-      identities: this.#changed,
+      identities: this.takeIdentities(),
       workloads: this.#changedWorkloads,
       addresses: this.#addresses,
       blocks: this.#blocks,
       host: this.#host,
       node: this.#node,
     }
-    this.#changed = new Set()
     this.#changedWorkloads = new Set()
     this.#addresses = []
     this.#blocks = []
     this.#host = false
     this.#node = false
+    this.#isFirst = false
     return change
   }
 
@@ -287,6 +296,7 @@ export class IdentityIndex {
 
   /** Its flows may be judged otherwise from now on. */
   #note(slot: number, workload: Workload): void {
+    if (this.#isFirst) return
     this.#changedWorkloads.add(slot)
     for (const address of workload.addresses) this.#addresses.push(address)
     if (!workload.isHost) return
@@ -296,7 +306,7 @@ export class IdentityIndex {
 
   /** Whoever asks for nodes sees another one there; a host has its node's labels whatever its addresses are. */
   #noteNode(name: string, addresses: readonly Address[] | undefined): void {
-    if (!addresses) return
+    if (!addresses || this.#isFirst) return
     this.#addresses.push(...addresses)
     for (const [slot, host] of this.#hosts) if (host.node === name) this.#note(slot, host)
   }
@@ -309,7 +319,6 @@ export class IdentityIndex {
 
   #enterIdentity(slot: number, workload: Workload): void {
     const number = this.#latestOf(workload) ?? this.#identityFor(workload)
-    this.#latestByLabels.set(workload.labels, number)
     this.#workloadIdentity.set(slot, number)
     this.#members.add(number, slot)
   }
@@ -325,8 +334,9 @@ export class IdentityIndex {
   #identityFor(workload: Workload): number {
     const key = identityKey(workload)
     const known = this.#byKey.get(key)
+    const number = known ?? this.#freeIdentities.pop() ?? this.identities.length
+    this.#latestByLabels.set(workload.labels, number)
     if (known !== undefined) return known
-    const number = this.#freeIdentities.pop() ?? this.identities.length
     this.#byKey.set(key, number)
     this.#addIdentity(number, key, workload)
     return number
@@ -441,14 +451,24 @@ function sameBlocks(a: readonly Block[], b: readonly Block[]): boolean {
   )
 }
 
-function byKey([a]: readonly [string, string], [b]: readonly [string, string]): number {
-  return a < b ? -1 : a > b ? 1 : 0
+/** Neither names of namespaces nor labels have white space; what ports are called nobody has looked at. */
+function identityKey({ namespace, labels, ports }: Workload): string {
+  let key = namespace
+  for (const [name, value] of isSorted(labels) ? labels : [...labels].sort(byKey)) key += `\n${name} ${value}`
+  for (const { name, protocol, port } of ports) key += `\n\n${protocol} ${port} ${JSON.stringify(name)}`
+  return key
 }
 
-function identityKey({ namespace, labels, ports }: Workload): string {
-  return JSON.stringify([
-    namespace,
-    [...labels].sort(byKey),
-    ports.map(({ name, protocol, port }) => [name, protocol, port]),
-  ])
+/** As an API server has them. */
+function isSorted(labels: Labels): boolean {
+  let last = ''
+  for (const key of labels.keys()) {
+    if (key < last) return false
+    last = key
+  }
+  return true
+}
+
+function byKey([a]: readonly [string, string], [b]: readonly [string, string]): number {
+  return a < b ? -1 : a > b ? 1 : 0
 }

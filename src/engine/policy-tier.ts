@@ -109,6 +109,8 @@ class PolicyTier implements IncrementalTier {
   /** Where blocks of rules stand that indices refer to, by policy and direction; 0 or missing: nowhere. */
   readonly #blocks: number[] = []
   readonly #heap = new WordHeap()
+  /** Nobody is selected yet: then all identities have changed. */
+  #isFirst = true
   /** Since the last `settle`: policies that are new, gone or different in any way. */
   #changed = new Set<number>()
   /** Those of them that are gone or have another place in the order. */
@@ -130,7 +132,23 @@ class PolicyTier implements IncrementalTier {
     if (refersTo) for (const entry of this.#entries) if (entry && refersTo(entry.policy)) this.#upsert(entry.policy)
   }
 
+  settleAhead(added: ReadonlySet<number>): void {
+    this.settle(added)
+  }
+
   settle(changed: ReadonlySet<number>): ReadonlySet<number> {
+    const { touched, reselected } = this.#isFirst ? { touched: changed, reselected: changed } : this.#visit(changed)
+    this.#selectionWords.ensure(this.#identities.identities.length)
+    for (const identity of reselected) this.#select(identity)
+    this.#isFirst = false
+    this.#changed = new Set()
+    this.#moved = new Set()
+    this.#resubjected = new Set()
+    return touched
+  }
+
+  /** Finds those whose own policies changed, and those whom others select now. */
+  #visit(changed: ReadonlySet<number>) {
     const touched = new Set<number>()
     const reselected = new Set(changed)
     this.#visitMembers(touched, reselected)
@@ -142,12 +160,7 @@ class PolicyTier implements IncrementalTier {
         if (isMember !== this.#isSelectedBy(identity, number)) reselected.add(identity)
       }
     }
-    this.#selectionWords.ensure(this.#identities.identities.length)
-    for (const identity of reselected) this.#select(identity)
-    this.#changed = new Set()
-    this.#moved = new Set()
-    this.#resubjected = new Set()
-    return touched
+    return { touched, reselected }
   }
 
   /** Finds those whom policies that changed have selected until now, and rebuilds what was built of these policies. */

@@ -30,6 +30,11 @@ export class TwinWords {
     return this.#words.length
   }
 
+  /** For reading, until the next change. */
+  get latest(): Words {
+    return this.#words
+  }
+
   get(at: number): number {
     return this.#words[at]!
   }
@@ -55,9 +60,11 @@ export class TwinWords {
     this.#words.set(former)
   }
 
-  /** Begins anew with `length` zeros. */
-  reset(length: number): void {
+  /** Begins anew with `length` zeros; answers what there was, which is valid until the next change. */
+  reset(length: number): Words {
+    const former = this.#words
     this.#renew(length)
+    return former
   }
 
   /** The words as they are now. They do not change before the first change after the next `publish`. */

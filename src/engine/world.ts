@@ -36,7 +36,7 @@ export class World {
   }
   readonly #namespaces = new Map<string, Namespace>()
   /** How many objects name each node: itself, and what runs on it. */
-  readonly #nodeMentions = new Map<string, number>()
+  readonly #nodeMentions = new Map<string, { count: number }>()
 
   get counts(): { readonly workloads: number; readonly policies: number } {
     return { workloads: this.#objects.Workload.size, policies: this.#objects.Policy.size }
@@ -85,17 +85,35 @@ export class World {
     return addresses
   }
 
+  /** What has to change for this to be the whole picture that these objects are. */
+  differenceTo({ upserts, keys = upserts.map(objectKey) }: Delta): Delta {
+    const others: PolicyObject[] = []
+    const otherKeys: string[] = []
+    let known = 0
+    for (let i = 0; i < upserts.length; i++) {
+      const object = upserts[i]!
+      const present = this.#objects[object.type].get(keys[i]!)
+      if (present) known++
+      if (present === object) continue
+      others.push(object)
+      otherKeys.push(keys[i]!)
+    }
+    const all = Object.values(this.#objects)
+    const count = all.reduce((sum, { size }) => sum + size, 0)
+    if (known === count) return { upserts: others, keys: otherKeys, deletes: [] }
+    const kept = new Set(keys)
+    const deletes = all.flatMap((objects) => [...objects.keys()].filter((key) => !kept.has(key)))
+    return { upserts: others, keys: otherKeys, deletes }
+  }
+
   /** Takes a change in; answers what it does to policies, and to everything else. */
   apply({ upserts, keys, deletes }: Delta): { policies: WorldChange; objects: ObjectChange } {
     const changes = new Map<string, Change>()
-    const isFirst = Object.values(this.#objects).every(({ size }) => size === 0)
-    // Most objects are workloads, and nobody asks what they were before. At first all that there are have changed.
-    const workloads: Map<string, Workload | undefined> = isFirst ? this.#objects.Workload : new Map()
+    // Most objects are workloads, and nobody asks what they were before.
+    const workloads = new Map<string, Workload | undefined>()
     const note = (key: string, former: PolicyObject | undefined, latest: PolicyObject | undefined) => {
-      const { type } = (latest ?? former)!
-      if (type === 'Workload') {
-        if (!isFirst) workloads.set(key, latest as Workload | undefined)
-      } else changes.set(key, { former: changes.get(key)?.former ?? former, latest })
+      if ((latest ?? former)!.type === 'Workload') workloads.set(key, latest as Workload | undefined)
+      else changes.set(key, { former: changes.get(key)?.former ?? former, latest })
     }
     for (const key of deletes) {
       const former = this.#find(key)
@@ -107,9 +125,9 @@ export class World {
     }
     for (const [i, latest] of upserts.entries()) {
       const key = keys?.[i] ?? objectKey(latest)
+      // A key has the kind, and all objects of a kind are of one type.
       const ofType = this.#objects[latest.type] as Map<string, PolicyObject>
-      const present = isFirst ? ofType.get(key) : this.#find(key)
-      if (present && present.type !== latest.type) this.#objects[present.type].delete(key)
+      const present = ofType.get(key)
       this.#mentionNode(present, -1)
       this.#mentionNode(latest, 1)
       ofType.set(key, latest)
@@ -186,9 +204,12 @@ export class World {
   #mentionNode(object: PolicyObject | undefined, change: 1 | -1): void {
     const name = object?.type === 'Node' ? object.name : object?.type === 'Workload' ? object.node : undefined
     if (name === undefined) return
-    const mentions = (this.#nodeMentions.get(name) ?? 0) + change
-    if (mentions > 0) this.#nodeMentions.set(name, mentions)
-    else this.#nodeMentions.delete(name)
+    const mentions = this.#nodeMentions.get(name)
+    if (!mentions) this.#nodeMentions.set(name, { count: 1 })
+    else {
+      mentions.count += change
+      if (mentions.count === 0) this.#nodeMentions.delete(name)
+    }
   }
 
   #find(key: string): PolicyObject | undefined {

@@ -73,6 +73,7 @@ export async function watchKernel(options: KernelWatchOptions, observer: KernelW
   // Node runs the source as it is in tests, the compiled file otherwise.
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const worker = new Worker(new URL(`./kernel-watch-thread.${extension}`, import.meta.url), {
+    name: 'kernel watch',
     workerData: { table, followsPods, receiveBufferBytes } satisfies KernelWatchData,
   })
   const started = await new Promise<Extract<FromKernelWatch, { type: 'started' }>>((resolve, reject) => {

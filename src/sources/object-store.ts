@@ -24,7 +24,7 @@ export class ObjectStore implements PictureKeeper {
   }
 
   /** Applies a change of one source's picture. */
-  apply(source: string, { upserts, deletes }: Delta): void {
+  apply(source: string, { upserts, keys, deletes }: Delta): void {
     // The source keeps its place among the others.
     if (this.#restored.delete(source)) {
       this.#unsaved = undefined
@@ -40,8 +40,10 @@ export class ObjectStore implements PictureKeeper {
       this.#changed?.add(key)
       unsaved?.add(key)
     }
-    for (const object of upserts) {
-      const key = objectKey(object)
+    // There may be very many: this is twice as fast as an iterator.
+    for (let i = 0; i < upserts.length; i++) {
+      const object = upserts[i]!
+      const key = keys?.[i] ?? objectKey(object)
       objects.set(key, object)
       this.#changed?.add(key)
       unsaved?.add(key)

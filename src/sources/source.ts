@@ -27,8 +27,10 @@ export interface Source {
    * Delivers the first full picture in one or more deltas, resolves, and goes on delivering changes until the signal
    * aborts. Rejects with KnpError where there is no first picture, and goes on trying all the same: the caller who cannot
    * do without one aborts. Later trouble shows in `health`.
+   * @param ahead for who wants to prepare: told of objects that the first picture will have, unless the source changes its
+   * mind, while others are being read. They are delivered with that all the same.
    */
-  start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void>
+  start(update: (delta: Delta) => void, signal: AbortSignal, ahead?: (part: Delta) => void): Promise<void>
   health(): SourceHealth
   /** Of a source that is a cluster, whose pods may run here before it tells of them. */
   readonly cluster?: Cluster

@@ -17,31 +17,36 @@ interface Problem {
   readonly isLastGood: boolean
 }
 
-/** Names, by their namespace: '' for what has none. */
-type ByName<T> = Map<string, Map<string, T>>
+/** Objects, or something about them, by `objectKey`. */
+type ByKey<T> = Map<string, T>
 
 const nothing: Delta = { upserts: [], deletes: [] }
 
 /** The objects of one resource as they were delivered last, and what is wrong with them. Answers only what differs. */
 export class HeldObjects implements ListTaker, PodBatchTaker {
   readonly #interner: Interner
+  readonly #onBatch: () => void
   readonly #plainPods: PlainPods | undefined
   /** While a list is being taken. */
   #batchReader: PodBatchReader | undefined
-  readonly #objects: ByName<PolicyObject> = new Map()
-  readonly #problems: ByName<Problem> = new Map()
+  readonly #objects: ByKey<PolicyObject> = new Map()
+  readonly #problems: ByKey<Problem> = new Map()
   #resource: Resource
   /** Taken from lists and not answered yet; of one that broke off they are still to be told. */
-  #taken: PolicyObject[] = []
+  #taken = new Taken()
+  /** How many of them were told ahead. */
+  #aheadCount = 0
   /** Of the list that is being taken. */
-  #seen: ByName<true> = new Map()
+  #seen = new Set<string>()
   /** A list is being taken, and nothing was held before: nothing needs to be compared. */
   #isFirstList = false
   #nameless: string[] = []
 
-  constructor(resource: Resource, interner: Interner) {
+  /** @param onBatch called when there is more to be taken ahead */
+  constructor(resource: Resource, interner: Interner, onBatch: () => void = () => {}) {
     this.#resource = resource
     this.#interner = interner
+    this.#onBatch = onBatch
     this.#plainPods = resource.kind === 'Pod' ? new PlainPods(interner) : undefined
   }
 
@@ -52,86 +57,90 @@ export class HeldObjects implements ListTaker, PodBatchTaker {
 
   /** One sentence for each object that is not in force as it is written. */
   get problems(): string[] {
-    return [...this.#nameless, ...[...valuesOf(this.#problems)].map(({ text }) => text)]
+    return [...this.#nameless, ...[...this.#problems.values()].map(({ text }) => text)]
   }
 
-  /** All objects. */
-  values(): PolicyObject[] {
-    const objects: PolicyObject[] = []
-    for (const names of this.#objects.values()) for (const object of names.values()) objects.push(object)
-    return objects
+  /** All objects, with their keys. */
+  get objects(): ReadonlyMap<string, PolicyObject> {
+    return this.#objects
   }
 
   begin(): void {
     this.#isFirstList = this.#objects.size === 0 && this.#problems.size === 0
-    this.#seen = new Map()
+    this.#seen = new Set()
     this.#nameless = []
-    this.#batchReader = new PodBatchReader(this.#interner)
+    this.#batchReader = new PodBatchReader()
   }
 
   take(item: unknown): void {
-    const [namespace, name] = placeOf(item)
-    const changed = this.#put(item)
-    if (changed) this.#taken.push(changed)
-    if (name !== undefined) this.#see(namespace, name)
+    const key = this.#keyOf(item)
+    const changed = this.#put(key, item)
+    if (changed) this.#taken.add(key!, changed)
+    if (key !== undefined) this.#see(key)
   }
 
   takeBatch(batch: PodBatch): void {
-    for (const pod of this.#batchReader!.read(batch)) {
-      const { namespace, name } = pod
-      if (this.#isNews(namespace, name, { object: pod })) this.#taken.push(this.#hold(namespace, pod))
-      this.#see(namespace, name)
-    }
+    this.#batchReader!.read(batch, (key, pod) => {
+      if (this.#isNews(key, { object: pod })) {
+        this.#objects.set(key, pod)
+        this.#taken.add(key, pod)
+      }
+      this.#see(key)
+    })
     for (const item of batch.others) this.take(item)
+    this.#onBatch()
   }
 
-  #see(namespace: string, name: string): void {
-    if (!this.#isFirstList) setIn(this.#seen, namespace, name, true)
+  /** What a first list has brought since the last call: until it is whole nothing of it is sure. */
+  takeAhead(): Delta {
+    if (!this.#isFirstList) return nothing
+    const { keys, objects } = this.#taken
+    const from = this.#aheadCount
+    this.#aheadCount = keys.length
+    return { upserts: objects.slice(from), keys: keys.slice(from), deletes: [] }
+  }
+
+  #see(key: string): void {
+    if (!this.#isFirstList) this.#seen.add(key)
   }
 
   /** The list is whole: answers how it differs from what was held before it began. */
   end(): Delta {
     const deletes = this.#isFirstList ? [] : this.#removeUnseen()
-    const upserts = this.#isFirstList ? this.#taken : this.#taken.filter((object) => this.#holds(object))
+    const { keys, objects } = this.#isFirstList ? this.#taken : this.#taken.those((...each) => this.#holds(...each))
     this.#isFirstList = false
-    this.#taken = []
-    this.#seen = new Map()
+    this.#taken = new Taken()
+    this.#aheadCount = 0
+    this.#seen = new Set()
     this.#batchReader = undefined
-    return { upserts, deletes }
+    return { upserts: objects, keys, deletes }
   }
 
   /** Answers the keys of what the list does not have any more. */
   #removeUnseen(): string[] {
     const deletes: string[] = []
-    for (const [namespace, names] of this.#objects) {
-      for (const [name, object] of names) {
-        if (getIn(this.#seen, namespace, name)) continue
-        deletes.push(objectKey(object))
-        deleteIn(this.#objects, namespace, name)
-      }
+    for (const key of this.#objects.keys()) {
+      if (this.#seen.has(key)) continue
+      deletes.push(key)
+      this.#objects.delete(key)
     }
-    for (const [namespace, names] of this.#problems) {
-      for (const name of names.keys()) {
-        if (!getIn(this.#seen, namespace, name)) deleteIn(this.#problems, namespace, name)
-      }
-    }
+    for (const key of this.#problems.keys()) if (!this.#seen.has(key)) this.#problems.delete(key)
     return deletes
   }
 
   /** An object is there, new or different. */
   upsert(value: unknown): Delta {
-    const changed = this.#put(value)
-    return changed ? { upserts: [changed], deletes: [] } : nothing
+    const key = this.#keyOf(value)
+    const changed = this.#put(key, value)
+    return changed ? { upserts: [changed], keys: [key!], deletes: [] } : nothing
   }
 
   /** An object is gone. */
   remove(value: unknown): Delta {
-    const [namespace, name] = placeOf(value)
-    if (name === undefined) return nothing
-    const object = getIn(this.#objects, namespace, name)
-    deleteIn(this.#objects, namespace, name)
-    deleteIn(this.#problems, namespace, name)
-    return object ? { upserts: [], deletes: [objectKey(object)] } : nothing
+    const key = this.#keyOf(value)
+    if (key === undefined) return nothing
+    this.#problems.delete(key)
+    return this.#objects.delete(key) ? { upserts: [], deletes: [key] } : nothing
   }
 
   /** The resource itself is gone, and all its objects with it. */
@@ -140,52 +149,69 @@ export class HeldObjects implements ListTaker, PodBatchTaker {
     return this.end()
   }
 
-  #holds(object: PolicyObject): boolean {
-    return getIn(this.#objects, object.ref.namespace ?? '', object.ref.name) === object
+  #holds(key: string, object: PolicyObject): boolean {
+    return this.#objects.get(key) === object
+  }
+
+  /** The key of an object as the API delivers it; `undefined` for one without a name. */
+  #keyOf(value: unknown): string | undefined {
+    const { namespace, name } = ((value as { metadata?: unknown } | null)?.metadata ?? {}) as Record<string, unknown>
+    if (typeof name !== 'string' || name === '') return undefined
+    const { kind, scope } = this.#resource
+    if (scope === 'Cluster') return objectKey({ ref: { kind, name } })
+    return objectKey({
+      ref: { kind, name, namespace: typeof namespace === 'string' && namespace ? namespace : 'default' },
+    })
   }
 
   /** Answers the object where it is not what is held. */
-  #put(value: unknown): PolicyObject | undefined {
-    const [namespace, name] = placeOf(value)
-    if (name === undefined) {
+  #put(key: string | undefined, value: unknown): PolicyObject | undefined {
+    if (key === undefined) {
       this.#nameless.push(`an object of ${this.#resource.name} has no name; it is left out`)
       return undefined
     }
     const plain = this.#plainPods?.read(value)
-    const read = plain ? { object: plain } : project(this.#resource, value, this.#lastGood(namespace, name))
-    if (!this.#isNews(namespace, name, read)) return undefined
-    return this.#hold(namespace, plain ?? this.#interner.intern(read.object!))
+    const read = plain ? { object: plain } : project(this.#resource, value, this.#lastGood(key))
+    if (!this.#isNews(key, read)) return undefined
+    const object = plain ?? this.#interner.intern(read.object!)
+    this.#objects.set(key, object)
+    return object
   }
 
-  #former(namespace: string, name: string): PolicyObject | undefined {
-    return this.#isFirstList ? undefined : getIn(this.#objects, namespace, name)
+  #former(key: string): PolicyObject | undefined {
+    return this.#isFirstList ? undefined : this.#objects.get(key)
   }
 
-  #lastGood(namespace: string, name: string): PolicyObject | undefined {
-    const known = this.#problems.size === 0 ? undefined : getIn(this.#problems, namespace, name)
-    return known?.isLastGood === false ? undefined : this.#former(namespace, name)
+  #lastGood(key: string): PolicyObject | undefined {
+    const known = this.#problems.size === 0 ? undefined : this.#problems.get(key)
+    return known?.isLastGood === false ? undefined : this.#former(key)
   }
 
   /** Notes what is wrong with an object; answers whether it is another one than is held. */
-  #isNews(namespace: string, name: string, { object, problem }: Projection): boolean {
-    const former = this.#former(namespace, name)
+  #isNews(key: string, { object, problem }: Projection): boolean {
+    const former = this.#former(key)
     if (problem !== undefined)
-      setIn(this.#problems, namespace, name, { text: problem, isLastGood: object !== undefined && object === former })
-    else if (this.#problems.size > 0) deleteIn(this.#problems, namespace, name)
+      this.#problems.set(key, { text: problem, isLastGood: object !== undefined && object === former })
+    else if (this.#problems.size > 0) this.#problems.delete(key)
     return object !== undefined && !(former && isSame(former, object))
-  }
-
-  #hold<T extends PolicyObject>(namespace: string, object: T): T {
-    setIn(this.#objects, this.#interner.text(namespace), object.ref.name, object)
-    return object
   }
 }
 
-/** Namespace and name of an object as the API delivers it: '' for one without a namespace. */
-function placeOf(value: unknown): [string, string | undefined] {
-  const { namespace, name } = ((value as { metadata?: unknown } | null)?.metadata ?? {}) as Record<string, unknown>
-  const place = typeof namespace === 'string' ? namespace : ''
-  return [place, typeof name === 'string' && name !== '' ? name : undefined]
+/** Objects with their keys, as two lists: there may be very many. */
+class Taken {
+  readonly keys: string[] = []
+  readonly objects: PolicyObject[] = []
+
+  add(key: string, object: PolicyObject): void {
+    this.keys.push(key)
+    this.objects.push(object)
+  }
+
+  those(isMeant: (key: string, object: PolicyObject) => boolean): Taken {
+    const some = new Taken()
+    for (const [i, key] of this.keys.entries()) if (isMeant(key, this.objects[i]!)) some.add(key, this.objects[i]!)
+    return some
+  }
 }
 
 function isSame(a: PolicyObject, b: PolicyObject): boolean {
@@ -204,23 +230,4 @@ function isSameWorkload(a: Workload, b: Workload): boolean {
     isDeepStrictEqual(a.labels, b.labels) &&
     isDeepStrictEqual(a.ports, b.ports)
   )
-}
-
-function getIn<T>(all: ByName<T>, namespace: string, name: string): T | undefined {
-  return all.get(namespace)?.get(name)
-}
-
-function setIn<T>(all: ByName<T>, namespace: string, name: string, value: T): void {
-  const names = all.get(namespace)
-  if (names) names.set(name, value)
-  else all.set(namespace, new Map([[name, value]]))
-}
-
-function deleteIn<T>(all: ByName<T>, namespace: string, name: string): void {
-  const names = all.get(namespace)
-  if (names?.delete(name) && names.size === 0) all.delete(namespace)
-}
-
-function* valuesOf<T>(all: ByName<T>): Iterable<T> {
-  for (const names of all.values()) yield* names.values()
 }

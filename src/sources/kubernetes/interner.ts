@@ -89,14 +89,6 @@ export class Interner {
     return shared
   }
 
-  /** As `labels`, of labels whose keys and values are shared already. */
-  labelsOfShared(labels: Labels): Labels {
-    const key = labelsKey(labels)
-    const known = this.#labels.get(key)
-    if (!known) this.#labels.set(key, labels)
-    return known ?? labels
-  }
-
   /** Equal ports that others have too. */
   ports(ports: readonly NamedPort[]): readonly NamedPort[] {
     if (ports.length === 0) return none

@@ -30,6 +30,7 @@ export interface KubernetesSourceOptions {
   readonly readAccess?: () => Promise<Access>
 }
 
+const POD = 'Pod'
 /** A resource that is not named once may be one of an API server that is just starting. */
 const ABSENCES_OF_WHAT_IS_GONE = 2
 /** How soon the API server is asked again whether a resource is gone, as a part of the usual interval. */
@@ -53,6 +54,10 @@ export class KubernetesSource implements Source {
   readonly #followed = new Map<string, Followed>()
   /** Who takes the picture; known from the start on. */
   #update: ((delta: Delta) => void) | undefined
+  /** Who prepares for the picture. */
+  #ahead: ((part: Delta) => void) | undefined
+  /** Who prepares was told of all but pods. */
+  #hasToldOthers = false
   /** Ends what was begun. */
   readonly #abort = new AbortController()
   #hasBegun = false
@@ -90,11 +95,13 @@ export class KubernetesSource implements Source {
     void this.#followDiscovery(signal)
   }
 
-  async start(update: (delta: Delta) => void, signal: AbortSignal): Promise<void> {
+  async start(update: (delta: Delta) => void, signal: AbortSignal, ahead?: (part: Delta) => void): Promise<void> {
     signal.addEventListener('abort', () => this.#stop(), { once: true })
     this.prepare()
     this.#update = update
+    this.#ahead = ahead
     this.#startedMs = performance.now()
+    this.#tellAhead()
     this.#completePicture()
     void sleep(this.#timing.firstPictureMs, undefined, { signal }).then(
       () => this.#giveUpStart(),
@@ -130,7 +137,7 @@ export class KubernetesSource implements Source {
     const former = this.#followed.get(kind)
     former?.abort.abort()
     this.#restarts += former?.watch.restarts ?? 0
-    const held = former?.held ?? new HeldObjects(resource, this.#interner)
+    const held = former?.held ?? new HeldObjects(resource, this.#interner, () => this.#tellAhead())
     held.resource = resource
     const abort = new AbortController()
     const watch = new ResourceWatch(resource, {
@@ -210,7 +217,22 @@ export class KubernetesSource implements Source {
     followed.isListed = true
     this.#deliver(delta)
     this.#completePicture()
-    if (this.#hasPicture && this.#interner.isFull) this.#interner.keepOnly(this.#objects())
+    if (this.#hasPicture && this.#interner.isFull) this.#interner.keepOnly(allOf(this.#held()).upserts)
+  }
+
+  /** Pods are very many: those that have been read are told while the others are. Policies first, which ask about them. */
+  #tellAhead(): void {
+    if (!this.#ahead || this.#hasPicture || !this.#isDiscovered) return
+    const pods: HeldObjects[] = []
+    for (const { held, isListed, watch } of this.#followed.values()) {
+      if (watch.resource.kind === POD) pods.push(held)
+      else if (!isListed) return
+    }
+    if (!this.#hasToldOthers) {
+      this.#hasToldOthers = true
+      for (const { held, watch } of this.#followed.values()) if (watch.resource.kind !== POD) this.#ahead(allOf([held]))
+    }
+    for (const held of pods) this.#ahead(held.takeAhead())
   }
 
   #deliver(delta: Delta): void {
@@ -222,13 +244,14 @@ export class KubernetesSource implements Source {
     if (this.#hasPicture || !this.#update || !this.#isDiscovered) return
     for (const { isListed } of this.#followed.values()) if (!isListed) return
     this.#hasPicture = true
+    this.#ahead = undefined
     this.#interner.noteAllInUse()
-    this.#update({ upserts: this.#objects(), deletes: [] })
+    this.#update(allOf(this.#held()))
     this.#first.resolve()
   }
 
-  #objects(): PolicyObject[] {
-    return [...this.#followed.values()].flatMap(({ held }) => held.values())
+  #held(): HeldObjects[] {
+    return [...this.#followed.values()].map(({ held }) => held)
   }
 
   #healthChanged(): void {
@@ -323,6 +346,15 @@ export async function readKubernetes(
     api.close()
   }
   return { name: sourceName(choice), delta: { upserts, deletes: [] }, notes }
+}
+
+/** Everything that they hold, as one change. */
+function allOf(all: readonly HeldObjects[]): Delta {
+  return {
+    upserts: all.flatMap(({ objects }) => [...objects.values()]),
+    keys: all.flatMap(({ objects }) => [...objects.keys()]),
+    deletes: [],
+  }
 }
 
 function sourceName({ kubeconfig, context }: ClusterChoice): string {

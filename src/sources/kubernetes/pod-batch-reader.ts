@@ -1,33 +1,25 @@
 import type { Address, Workload } from '../../engine/index.ts'
 import type { Labels, NamedPort } from '../../engine/objects.ts'
-import type { Interner } from './interner.ts'
 import { NO_PORTS, type PodBatch, ROW, WORDS_PER_ADDRESS } from './pod-batch.ts'
 
-/** Makes pods of a list's batches, which are read in their order. What pods have alike with others is shared with them. */
+/** Makes pods of a list's batches, which are read in their order. What pods of a list have alike is one object. */
 export class PodBatchReader {
-  readonly #interner: Interner
   readonly #texts: string[] = []
   readonly #labels: Labels[] = []
   readonly #ports: (readonly NamedPort[])[] = []
 
-  constructor(interner: Interner) {
-    this.#interner = interner
-  }
-
-  /** The plain pods of a batch. */
-  read({ texts, labels, ports, rows, names }: PodBatch): Workload[] {
-    for (const text of texts) this.#texts.push(this.#interner.text(text))
+  /** Tells the plain pods of a batch, with their keys. */
+  read({ texts, labels, ports, rows, keys }: PodBatch, take: (key: string, pod: Workload) => void): void {
+    for (const text of texts) this.#texts.push(text)
     this.#readLabels(labels)
-    for (const list of ports) this.#ports.push(this.#interner.ports(list))
-    const bytes = Buffer.from(names.buffer, names.byteOffset, names.length)
-    const pods: Workload[] = []
-    let nameEnd = 0
+    for (const list of ports) this.#ports.push(list)
+    let keyEnd = 0
     for (let at = 0; at < rows.length; at += ROW.length + rows[at + ROW.addresses]! * WORDS_PER_ADDRESS) {
-      const nameStart = nameEnd
-      nameEnd += rows[at + ROW.nameLength]!
-      pods.push(this.#readPod(bytes.toString('latin1', nameStart, nameEnd), rows, at))
+      const keyStart = keyEnd
+      keyEnd += rows[at + ROW.keyLength]!
+      const name = keys.slice(keyEnd - rows[at + ROW.nameLength]!, keyEnd)
+      take(keys.slice(keyStart, keyEnd), this.#readPod(name, rows, at))
     }
-    return pods
   }
 
   #readPod(name: string, rows: Float64Array, at: number): Workload {
@@ -55,7 +47,7 @@ export class PodBatchReader {
       const labels = new Map<string, string>()
       const end = at + 1 + 2 * words[at]!
       for (at++; at < end; at += 2) labels.set(this.#texts[words[at]!]!, this.#texts[words[at + 1]!]!)
-      this.#labels.push(this.#interner.labelsOfShared(labels))
+      this.#labels.push(labels)
     }
   }
 }

@@ -1,11 +1,10 @@
-import type { Address } from '../../engine/address.ts'
 import { attempt, isSubdomain, ObjectReader } from '../../engine/object-reader.ts'
 import type { NamedPort } from '../../engine/objects.ts'
 import { readPodSpec } from '../../engine/workload.ts'
 import { RecentTexts } from './json-scanner.ts'
 import type { ListTaker } from './list.ts'
-import { NO_PORTS, type PodBatch } from './pod-batch.ts'
-import { type PodParts, readPodParts } from './pod-message.ts'
+import { NO_PORTS, type PodBatch, ROW, WORDS_PER_ADDRESS } from './pod-batch.ts'
+import { PodParts, readPodParts } from './pod-message.ts'
 import { message, ProtobufReader } from './protobuf.ts'
 import { RecentValues } from './recent-values.ts'
 import { portMessages } from './wanted-pod.ts'
@@ -19,7 +18,11 @@ export interface PodBatchTaker {
 
 /** So many pods at once; one that is cut off is told with the next. */
 const BATCH_PODS = 500
-const FIRST_NAME_BYTES = 16_384
+const FIRST_KEY_BYTES = 32_768
+const FIRST_ROW_NUMBERS = 16_384
+/** The key of a pod is this, its namespace, a slash and its name. */
+const KEY_HEAD = Buffer.from('Pod ')
+const SLASH = 0x2f
 const KEY = (1 << 3) | 2
 const VALUE = (2 << 3) | 2
 /** In place of the number of what is not what the API takes. */
@@ -33,9 +36,11 @@ const wantedPortsMessage = message({ 6: portMessages })
 export class PodBatchWriter implements ListTaker {
   readonly #taker: PodBatchTaker
   readonly #texts = new RecentTexts()
-  #rows: number[] = []
-  #names = Buffer.allocUnsafeSlow(FIRST_NAME_BYTES)
-  #namesLength = 0
+  readonly #parts = new PodParts()
+  #rows = new Float64Array(FIRST_ROW_NUMBERS)
+  #rowsLength = 0
+  #keys = Buffer.allocUnsafe(FIRST_KEY_BYTES)
+  #keysLength = 0
   #pods = 0
   #others: unknown[] = []
   #newTexts: string[] = []
@@ -46,8 +51,8 @@ export class PodBatchWriter implements ListTaker {
   #portsCount = 0
   readonly #namespaces = this.#textsThat(isSubdomain)
   readonly #nodes = this.#textsThat(() => true)
-  readonly #keys = this.#textsThat((key) => isRead(() => new ObjectReader(undefined).labelKey(key)))
-  readonly #values = this.#textsThat((value) => isRead(() => new ObjectReader(value).labelValue()))
+  readonly #labelKeys = this.#textsThat((key) => isRead(() => new ObjectReader(undefined).labelKey(key)))
+  readonly #labelValues = this.#textsThat((value) => isRead(() => new ObjectReader(value).labelValue()))
   readonly #labels = new RecentValues((bytes, start, end) => this.#addLabels(bytes, start, end))
   readonly #ports = new RecentValues((bytes, start, end) => this.#addPorts(bytes, start, end))
 
@@ -66,8 +71,7 @@ export class PodBatchWriter implements ListTaker {
   }
 
   takeMessage(item: ProtobufReader, end: number): boolean {
-    const parts = readPodParts(item, end)
-    if (!parts || !this.#addPod(item.bytes, parts)) return false
+    if (!readPodParts(item, end, this.#parts) || !this.#addPod(item.bytes, this.#parts)) return false
     this.#note()
     return true
   }
@@ -79,17 +83,16 @@ export class PodBatchWriter implements ListTaker {
       texts: this.#newTexts,
       labels: Int32Array.from(this.#newLabels),
       ports: this.#newPorts,
-      rows: Float64Array.from(this.#rows),
-      names: this.#names.subarray(0, this.#namesLength),
+      rows: this.#rows.slice(0, this.#rowsLength),
+      keys: this.#keys.toString('latin1', 0, this.#keysLength),
       others: this.#others,
     }
     this.#newTexts = []
     this.#newLabels = []
     this.#newPorts = []
-    this.#rows = []
+    this.#rowsLength = 0
     this.#others = []
-    this.#names = Buffer.allocUnsafeSlow(this.#names.length)
-    this.#namesLength = 0
+    this.#keysLength = 0
     this.#pods = 0
     this.#taker.takeBatch(batch)
   }
@@ -101,7 +104,7 @@ export class PodBatchWriter implements ListTaker {
 
   /** False for a pod that is not plain after all. */
   #addPod(bytes: Buffer, parts: PodParts): boolean {
-    const { name, nameEnd, phase, phaseEnd, addresses = none } = parts
+    const { name, nameEnd, phase, phaseEnd, words } = parts
     const isRunning = isText(RUNNING, bytes, phase, phaseEnd)
     if (!isRunning && !isText(PENDING, bytes, phase, phaseEnd)) return false
     if (!isPlainName(bytes, name, nameEnd)) return false
@@ -110,20 +113,37 @@ export class PodBatchWriter implements ListTaker {
     const labels = this.#labels.of(bytes, parts.labels, parts.labelsEnd)
     const ports = parts.portsEnd > 0 ? this.#ports.of(bytes, parts.ports, parts.portsEnd) : NO_PORTS
     if (namespace === INVALID || labels === INVALID || (parts.portsEnd > 0 && ports === INVALID)) return false
-    const { createdMs } = parts
-    this.#addName(bytes, name, nameEnd)
-    this.#rows.push(nameEnd - name, namespace, node, labels, ports, isRunning ? 1 : 0, createdMs, addresses.length)
-    for (const { w0, w1, w2, w3 } of addresses) this.#rows.push(w0, w1, w2, w3)
+    const keyLength = this.#addKey(bytes, parts)
+    if (this.#rowsLength + ROW.length + words.length > this.#rows.length) this.#rows = larger(this.#rows)
+    const rows = this.#rows
+    const at = this.#rowsLength
+    rows[at + ROW.keyLength] = keyLength
+    rows[at + ROW.nameLength] = nameEnd - name
+    rows[at + ROW.namespace] = namespace
+    rows[at + ROW.node] = node
+    rows[at + ROW.labels] = labels
+    rows[at + ROW.ports] = ports
+    rows[at + ROW.isRunning] = isRunning ? 1 : 0
+    rows[at + ROW.createdMs] = parts.createdMs
+    rows[at + ROW.addresses] = words.length / WORDS_PER_ADDRESS
+    for (let i = 0; i < words.length; i++) rows[at + ROW.length + i] = words[i]!
+    this.#rowsLength = at + ROW.length + words.length
     return true
   }
 
-  #addName(bytes: Buffer, start: number, end: number): void {
-    if (this.#namesLength + end - start > this.#names.length) {
-      const larger = Buffer.allocUnsafeSlow(this.#names.length * 2)
-      this.#names.copy(larger, 0, 0, this.#namesLength)
-      this.#names = larger
+  /** Answers its length. */
+  #addKey(bytes: Buffer, { name, nameEnd, namespace, namespaceEnd }: PodParts): number {
+    const length = KEY_HEAD.length + namespaceEnd - namespace + 1 + nameEnd - name
+    if (this.#keysLength + length > this.#keys.length) {
+      this.#keys = Buffer.concat([this.#keys], this.#keys.length * 2)
     }
-    for (let at = start; at < end; at++) this.#names[this.#namesLength++] = bytes[at]!
+    let to = this.#keysLength
+    for (let i = 0; i < KEY_HEAD.length; i++) this.#keys[to++] = KEY_HEAD[i]!
+    for (let at = namespace; at < namespaceEnd; at++) this.#keys[to++] = bytes[at]!
+    this.#keys[to++] = SLASH
+    for (let at = name; at < nameEnd; at++) this.#keys[to++] = bytes[at]!
+    this.#keysLength = to
+    return length
   }
 
   #textsThat(isValid: (text: string) => boolean): RecentValues<number> {
@@ -146,7 +166,7 @@ export class PodBatchWriter implements ListTaker {
       reader.varint(end)
       const its = reader.lengthEnd(end)
       let key = INVALID
-      let value = this.#values.of(bytes, its, its)
+      let value = this.#labelValues.of(bytes, its, its)
       while (reader.at < its) {
         const tag = reader.varint(its)
         if (tag !== KEY && tag !== VALUE) {
@@ -154,8 +174,8 @@ export class PodBatchWriter implements ListTaker {
           continue
         }
         const textEnd = reader.lengthEnd(its)
-        if (tag === KEY) key = this.#keys.of(bytes, reader.at, textEnd)
-        else value = this.#values.of(bytes, reader.at, textEnd)
+        if (tag === KEY) key = this.#labelKeys.of(bytes, reader.at, textEnd)
+        else value = this.#labelValues.of(bytes, reader.at, textEnd)
         reader.at = textEnd
       }
       if (key === INVALID || value === INVALID) return INVALID
@@ -174,7 +194,6 @@ export class PodBatchWriter implements ListTaker {
   }
 }
 
-const none: readonly Address[] = []
 const RUNNING = Buffer.from('Running')
 const PENDING = Buffer.from('Pending')
 
@@ -197,4 +216,10 @@ function isPlainName(bytes: Buffer, start: number, end: number): boolean {
     if (!isPlain) return false
   }
   return true
+}
+
+function larger(rows: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  const copy = new Float64Array(rows.length * 2)
+  copy.set(rows)
+  return copy
 }

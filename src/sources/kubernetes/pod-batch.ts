@@ -13,24 +13,26 @@ export interface PodBatch {
   readonly ports: readonly (readonly NamedPort[])[]
   /** For each plain pod `ROW` numbers, then the four words of each of its addresses. */
   readonly rows: Float64Array<ArrayBuffer>
-  /** The names of these pods, one after another, in ASCII. */
-  readonly names: Uint8Array<ArrayBuffer>
+  /** The keys of these pods (see `objectKey`), one after another: of one text, because each would be an object of its own. */
+  readonly keys: string
   /** Pods that are not plain, as JSON has them. */
   readonly others: readonly unknown[]
 }
 
 /** What a pod's row begins with. */
 export const ROW = {
-  nameLength: 0,
-  namespace: 1,
-  node: 2,
-  labels: 3,
+  keyLength: 0,
+  /** The key ends with the name. */
+  nameLength: 1,
+  namespace: 2,
+  node: 3,
+  labels: 4,
   /** `NO_PORTS` for a pod without any. */
-  ports: 4,
-  isRunning: 5,
-  createdMs: 6,
-  addresses: 7,
-  length: 8,
+  ports: 5,
+  isRunning: 6,
+  createdMs: 7,
+  addresses: 8,
+  length: 9,
 } as const
 
 export const NO_PORTS = -1

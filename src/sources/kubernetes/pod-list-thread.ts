@@ -58,7 +58,7 @@ const api = new ApiClient(async () => {
 }, timing)
 const writer = new PodBatchWriter({
   begin: () => post({ type: 'begin' }),
-  takeBatch: (batch) => post({ type: 'batch', batch }, [batch.rows.buffer, batch.labels.buffer, batch.names.buffer]),
+  takeBatch: (batch) => post({ type: 'batch', batch }, [batch.rows.buffer, batch.labels.buffer]),
 })
 try {
   const resourceVersion = await list(api, { resource: listed, pageSize }, writer, new AbortController().signal)

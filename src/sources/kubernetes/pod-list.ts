@@ -18,6 +18,7 @@ export async function listPods(
   // Node runs the source as it is in tests, the compiled file otherwise.
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const worker = new Worker(new URL(`./pod-list-thread.${extension}`, import.meta.url), {
+    name: 'pod list',
     workerData: { listed, pageSize, timing } satisfies PodListData,
     // What a program that knp is a part of was started with may be for its first thread only.
     execArgv: [],

@@ -1,57 +1,56 @@
-import { type Address, MAPPED_WORD, parseAddress } from '../../engine/address.ts'
+import { pushAddress } from './address-bytes.ts'
 import type { ProtobufReader } from './protobuf.ts'
 
 const VARINT = 0
 const LENGTH = 2
-const DOT = 0x2e
-const ZERO = 0x30
 /** The last that a date can be. */
 const LAST_SECOND = 8.64e12
 
 /** Where the parts of a pod stand in its bytes; where something has no end, it is not there. */
-export interface PodParts {
-  name: number
-  nameEnd: number
-  namespace: number
-  namespaceEnd: number
-  labels: number
-  labelsEnd: number
-  node: number
-  nodeEnd: number
-  ports: number
-  portsEnd: number
-  phase: number
-  phaseEnd: number
-  createdMs: number
-  hasContainers: boolean
-  hasAddress: boolean
-  addresses: Address[] | undefined
+export class PodParts {
+  name = 0
+  nameEnd = 0
+  namespace = 0
+  namespaceEnd = 0
+  labels = 0
+  labelsEnd = 0
+  node = 0
+  nodeEnd = 0
+  ports = 0
+  portsEnd = 0
+  phase = 0
+  phaseEnd = 0
+  createdMs = -1
+  hasContainers = false
+  /** In the field for one. */
+  hasAddress = false
+  /** In the field for all. */
+  hasAddresses = false
+  /** Four for each address. */
+  readonly words: number[] = []
+
+  clear(): void {
+    this.nameEnd = 0
+    this.namespaceEnd = 0
+    this.labelsEnd = 0
+    this.nodeEnd = 0
+    this.portsEnd = 0
+    this.phaseEnd = 0
+    this.createdMs = -1
+    this.hasContainers = false
+    this.hasAddress = false
+    this.hasAddresses = false
+    this.words.length = 0
+  }
 }
 
 /**
  * Finds what policies need of a pod that is as nearly all are, in the API server's own encoding, by the numbers of
- * `wantedPodMessage`; `undefined` for one that is not plain, with the reader anywhere in it. What the parts say is not looked
- * at, but for addresses. Throws InvalidProtobuf.
+ * `wantedPodMessage`; false for one that is not plain, with the reader anywhere in it. What the parts say is not looked at,
+ * but for addresses. Throws InvalidProtobuf.
  */
-export function readPodParts(reader: ProtobufReader, end: number): PodParts | undefined {
-  const parts: PodParts = {
-    name: 0,
-    nameEnd: 0,
-    namespace: 0,
-    namespaceEnd: 0,
-    labels: 0,
-    labelsEnd: 0,
-    node: 0,
-    nodeEnd: 0,
-    ports: 0,
-    portsEnd: 0,
-    phase: 0,
-    phaseEnd: 0,
-    createdMs: -1,
-    hasContainers: false,
-    hasAddress: false,
-    addresses: undefined,
-  }
+export function readPodParts(reader: ProtobufReader, end: number, parts: PodParts): boolean {
+  parts.clear()
   let seen = 0
   while (reader.at < end) {
     const tag = reader.varint(end)
@@ -60,16 +59,15 @@ export function readPodParts(reader: ProtobufReader, end: number): PodParts | un
       reader.skip(tag, end)
       continue
     }
-    if ((tag & 7) !== LENGTH || (seen & (1 << number)) !== 0) return undefined
+    if ((tag & 7) !== LENGTH || (seen & (1 << number)) !== 0) return false
     seen |= 1 << number
     const its = reader.lengthEnd(end)
     const read = number === 1 ? readMetadata : number === 2 ? readSpec : readStatus
-    if (!read(reader, its, parts)) return undefined
+    if (!read(reader, its, parts)) return false
   }
   const { nameEnd, namespaceEnd, labelsEnd, nodeEnd, phaseEnd } = parts
   const isWhole = nameEnd > 0 && namespaceEnd > 0 && labelsEnd > 0 && nodeEnd > 0 && phaseEnd > 0
-  const isPlain = isWhole && parts.hasContainers && parts.createdMs >= 0 && (parts.addresses || !parts.hasAddress)
-  return isPlain ? parts : undefined
+  return isWhole && parts.hasContainers && parts.createdMs >= 0 && (parts.hasAddresses || !parts.hasAddress)
 }
 
 function readMetadata(reader: ProtobufReader, end: number, parts: PodParts): boolean {
@@ -158,54 +156,30 @@ function readStatus(reader: ProtobufReader, end: number, parts: PodParts): boole
       parts.phaseEnd = its > reader.at ? its : 0
     } else if (number === 6) parts.hasAddress ||= its > reader.at
     else {
-      const address = readAddress(reader, its)
-      if (!address) return false
-      // As long as it must be: a list that grows has room for sixteen more, and there is one for each pod.
-      parts.addresses = parts.addresses ? [...parts.addresses, address] : [address]
+      parts.hasAddresses = true
+      if (!readAddress(reader, its, parts.words)) return false
     }
     reader.at = its
   }
   return true
 }
 
-function readAddress(reader: ProtobufReader, end: number): Address | undefined {
-  let address: Address | undefined
+/** Of an address that is told twice the last one counts. */
+function readAddress(reader: ProtobufReader, end: number, words: number[]): boolean {
+  const count = words.length
   while (reader.at < end) {
     const tag = reader.varint(end)
     if (tag >>> 3 !== 1) {
       reader.skip(tag, end)
       continue
     }
-    if ((tag & 7) !== LENGTH) return undefined
+    if ((tag & 7) !== LENGTH) return false
     const its = reader.lengthEnd(end)
-    address = addressOf(reader.bytes, reader.at, its)
-    if (!address) return undefined
+    words.length = count
+    if (!pushAddress(words, reader.bytes, reader.at, its)) return false
     reader.at = its
   }
-  return address
-}
-
-/** As `parseAddress`; what is plainly IPv4 is read from its digits. */
-function addressOf(bytes: Buffer, start: number, end: number): Address | undefined {
-  let word = 0
-  let dots = 0
-  let part = 0
-  let digits = 0
-  for (let at = start; at < end; at++) {
-    const byte = bytes[at]!
-    const digit = byte - ZERO
-    if (digit >= 0 && digit <= 9 && (part > 0 || digits === 0)) {
-      part = part * 10 + digit
-      digits++
-    } else if (byte === DOT && digits > 0 && dots < 3) {
-      word = (word << 8) | part
-      dots++
-      part = 0
-      digits = 0
-    } else return parseAddress(bytes.toString('utf8', start, end))
-    if (part > 255) return undefined
-  }
-  return dots === 3 && digits > 0 ? { w0: 0, w1: 0, w2: MAPPED_WORD, w3: (word << 8) | part } : undefined
+  return words.length > count
 }
 
 /** Passes a field whose tag was read, and those of the same number that follow it; answers where they end. */

@@ -47,6 +47,8 @@ function salvage(read: (object: ObjectReader) => PolicyObject, value: unknown, f
   let rest = value
   let path = fault
   for (let faults = 0; faults < MAX_FAULTS && path.length > 0; faults++) {
+    // Elsewhere it would be another object.
+    if (path.join() === 'metadata,namespace') return undefined
     rest = without(rest, path)
     try {
       return read(new ObjectReader(rest))

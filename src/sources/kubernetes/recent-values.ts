@@ -11,6 +11,11 @@ interface Entry<T> {
 export class RecentValues<T> {
   readonly #entries: (Entry<T> | undefined)[] = new Array(KEPT).fill(undefined)
   readonly #make: (bytes: Buffer, start: number, end: number) => T
+  /** What was asked for last: most come one after another. */
+  #last: Buffer = Buffer.alloc(0)
+  #lastStart = 0
+  #lastEnd = -1
+  #lastValue: T | undefined
 
   /** @param make what is not kept */
   constructor(make: (bytes: Buffer, start: number, end: number) => T) {
@@ -19,6 +24,19 @@ export class RecentValues<T> {
 
   /** The value of these bytes. Throws what making it throws. */
   of(bytes: Buffer, start: number, end: number): T {
+    const isLast =
+      end - start === this.#lastEnd - this.#lastStart &&
+      this.#last.compare(bytes, start, end, this.#lastStart, this.#lastEnd) === 0
+    if (isLast) return this.#lastValue as T
+    const value = this.#find(bytes, start, end)
+    this.#last = bytes
+    this.#lastStart = start
+    this.#lastEnd = end
+    this.#lastValue = value
+    return value
+  }
+
+  #find(bytes: Buffer, start: number, end: number): T {
     let hash = 0
     for (let at = start; at < end; at++) hash = (Math.imul(hash, 31) + bytes[at]!) | 0
     const place = (hash ^ (hash >>> 15)) & (KEPT - 1)

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Delta, objectKey, type PolicyObject } from '../../engine/index.ts'
+import type { Delta, PolicyObject } from '../../engine/index.ts'
 import type { ApiClient } from './api-client.ts'
 import { ApiFailure } from './api-failure.ts'
 import type { HeldObjects } from './held-objects.ts'
@@ -162,10 +162,9 @@ export class ResourceWatch {
     } finally {
       if (changes.size > 0) {
         this.#eventAtMs = Date.now()
-        this.#observer.changed({
-          upserts: [...changes.values()].filter((object) => object !== undefined),
-          deletes: [...changes].flatMap(([key, object]) => (object ? [] : [key])),
-        })
+        const keysOf = (isThere: boolean) => [...changes.keys()].filter((key) => Boolean(changes.get(key)) === isThere)
+        const upserts = [...changes.values()].filter((object) => object !== undefined)
+        this.#observer.changed({ upserts, keys: keysOf(true), deletes: keysOf(false) })
       }
     }
   }
@@ -244,9 +243,9 @@ export class ResourceWatch {
 /** A watch that was under way ended otherwise than by its time. */
 class BrokenWatch extends Error {}
 
-function note(changes: Map<string, PolicyObject | undefined>, { upserts, deletes }: Delta): void {
+function note(changes: Map<string, PolicyObject | undefined>, { upserts, keys = [], deletes }: Delta): void {
   for (const key of deletes) changes.set(key, undefined)
-  for (const object of upserts) changes.set(objectKey(object), object)
+  for (const [i, object] of upserts.entries()) changes.set(keys[i]!, object)
 }
 
 /** What is wanted of an event's object, which is a Status where the watch fails. */

@@ -16,6 +16,7 @@ import { wantedMetadata, wantedOfPod, wantedPodMessage } from './wanted-pod.ts'
 export interface Resource {
   readonly kind: string
   readonly apiVersion: string
+  readonly scope: 'Namespaced' | 'Cluster'
   /** As rights name it: `pods`, `networkpolicies.networking.k8s.io`. */
   readonly name: string
   /** Path of the collection of all of them. */
@@ -35,6 +36,7 @@ export const builtInResources: readonly Resource[] = [
   {
     kind: 'Pod',
     apiVersion: 'v1',
+    scope: 'Namespaced',
     name: 'pods',
     path: '/api/v1/pods',
     wanted: wantedOfPod,
@@ -44,6 +46,7 @@ export const builtInResources: readonly Resource[] = [
   {
     kind: 'Namespace',
     apiVersion: 'v1',
+    scope: 'Cluster',
     name: 'namespaces',
     path: '/api/v1/namespaces',
     wanted: fields({ metadata: wantedMetadata }),
@@ -52,6 +55,7 @@ export const builtInResources: readonly Resource[] = [
   {
     kind: 'Node',
     apiVersion: 'v1',
+    scope: 'Cluster',
     name: 'nodes',
     path: '/api/v1/nodes',
     wanted: fields({
@@ -64,6 +68,7 @@ export const builtInResources: readonly Resource[] = [
   {
     kind: 'NetworkPolicy',
     apiVersion: 'networking.k8s.io/v1',
+    scope: 'Namespaced',
     name: 'networkpolicies.networking.k8s.io',
     path: '/apis/networking.k8s.io/v1/networkpolicies',
     wanted: 'all',
@@ -95,7 +100,8 @@ export async function discover(api: ApiClient, signal: AbortSignal): Promise<Res
 }
 
 function clusterPolicies(kind: string, apiVersion: string, plural: string): Resource {
-  return { kind, apiVersion, name: `${plural}.${GROUP}`, path: `/apis/${apiVersion}/${plural}`, wanted: 'all' }
+  const path = `/apis/${apiVersion}/${plural}`
+  return { kind, apiVersion, scope: 'Cluster', name: `${plural}.${GROUP}`, path, wanted: 'all' }
 }
 
 async function readUnlessMissing(api: ApiClient, path: string, signal: AbortSignal): Promise<unknown> {

@@ -1,9 +1,8 @@
 import t from 'tap'
 import { podOf } from '../../../bench/cluster/pods.ts'
 import { clusterWorld } from '../../../bench/cluster/world.ts'
-import { ObjectReader, readPod, type Workload } from '../../../src/engine/index.ts'
+import { ObjectReader, objectKey, readPod, type Workload } from '../../../src/engine/index.ts'
 import { attempt } from '../../../src/engine/object-reader.ts'
-import { Interner } from '../../../src/sources/kubernetes/interner.ts'
 import { RecentTexts } from '../../../src/sources/kubernetes/json-scanner.ts'
 import { PodBatchReader } from '../../../src/sources/kubernetes/pod-batch-reader.ts'
 import { PodBatchWriter } from '../../../src/sources/kubernetes/pod-batch-writer.ts'
@@ -34,13 +33,15 @@ function encode(value: object): Buffer {
 
 /** Pods that went through batches of one list, as copies as another thread gets them. */
 class Pods {
-  readonly #reader = new PodBatchReader(new Interner())
+  readonly #reader = new PodBatchReader()
   #pod: Workload | undefined
   readonly #writer = new PodBatchWriter({
     begin: () => {},
     takeBatch: (batch) => {
-      const [pod] = this.#reader.read(structuredClone(batch))
-      this.#pod = pod
+      this.#reader.read(structuredClone(batch), (key, pod) => {
+        if (key !== objectKey(pod)) throw new Error(key)
+        this.#pod = pod
+      })
     },
   })
 
