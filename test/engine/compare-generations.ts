@@ -70,7 +70,8 @@ export function findChainDifference(
 ): ChainDifference | undefined {
   const compiler = new Compiler(policyKinds, localNode)
   let { objects } = chain
-  let compiled = compiler.update({ upserts: objects.map(readPlain), deletes: [] })
+  prepare(compiler, chain)
+  let compiled = compiler.begin({ upserts: objects.map(readPlain), deletes: [] })
   const subjects = new Set<string>()
   const startProblem = addSubjectChange(subjects, compiled)
   if (startProblem) return { step: -1, problem: startProblem }
@@ -109,6 +110,15 @@ export function findChainDifference(
     }
   }
   return undefined
+}
+
+/** Tells the compiler ahead, part by part, what it will find to be another world: that of the chain's end. */
+function prepare(compiler: Compiler, { objects, steps }: Chain): void {
+  const last = steps.reduce((all, { delta }) => applyDelta(all, delta), objects)
+  const middle = Math.floor(last.length / 2)
+  for (const part of [last.slice(0, middle), last.slice(middle)]) {
+    compiler.prepare({ upserts: part.map(readPlain), deletes: [] })
+  }
 }
 
 /** Follows the changes of the subjects alone. Answers where they do not lead to those of the generation. */

@@ -209,6 +209,11 @@ export class ApiServer {
     for (const { response } of this.#ofKind(kind)!.watches) response.write(text)
   }
 
+  /** How many connections there are. */
+  get connections(): number {
+    return this.#sockets.size
+  }
+
   watches(kind: string): number {
     return this.#ofKind(kind)?.watches.size ?? 0
   }

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import t from 'tap'
-import { type Policy, parseBlock, type Workload } from '../../../src/engine/index.ts'
+import { type Delta, type Policy, parseBlock, type Workload } from '../../../src/engine/index.ts'
 import type { Access } from '../../../src/sources/kubernetes/access.ts'
 import { ApiClient } from '../../../src/sources/kubernetes/api-client.ts'
 import { KubernetesSource } from '../../../src/sources/kubernetes/kubernetes.ts'
@@ -577,4 +577,55 @@ t.test('nothing is told after the end', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 100))
   t.equal(deltas.length, 1)
   t.equal(server.asked.length, asked)
+})
+
+t.test('whoever prepares is told ahead: all but pods first, then pods as they are read', async (t) => {
+  const server = await serve(t)
+  for (const name of ['a', 'b', 'c', 'd']) server.put(pod(name))
+  const source = new KubernetesSource({}, { timing: quick, readAccess: async () => server.access() })
+  const abort = new AbortController()
+  t.teardown(() => abort.abort())
+  const ahead: string[] = []
+  let whole = ''
+  const namesOf = ({ upserts }: Delta) => upserts.map(({ ref }) => `${ref.kind} ${ref.name}`).sort()
+  const onPart = (part: Delta) => ahead.push(...namesOf(part))
+  await source.start((delta) => (whole = namesOf(delta).join()), abort.signal, onPart)
+  t.equal(ahead.toSorted().join(), whole, 'the first picture has them all the same')
+  const [first = -1] = ahead.flatMap((name, i) => (name.startsWith('Pod') ? [i] : []))
+  t.notOk(ahead.slice(first).some((name) => !name.startsWith('Pod')))
+  const told = ahead.length
+  server.put(pod('e'))
+  await soon(() => whole === 'Pod e')
+  t.equal(ahead.length, told, 'nothing is ahead of what changes')
+})
+
+t.test('pods are listed again where the API server has moved meanwhile', async (t) => {
+  const server = await serve(t)
+  server.put(pod('a'))
+  let asked = 0
+  server.disturb(listsOf('pods'), () => {
+    asked++
+  })
+  const following = begin(t, async () => server.access())
+  await soon(() => asked === 1)
+  following.source.cluster.connectAnew()
+  await following.started
+  await following.has('Pod shop/a')
+})
+
+t.test('a list of pods ends with its source', async (t) => {
+  const server = await serve(t)
+  let asked = 0
+  server.disturb(
+    listsOf('pods'),
+    () => {
+      asked++
+    },
+    Number.POSITIVE_INFINITY,
+  )
+  const { started, abort } = begin(t, async () => server.access())
+  await soon(() => asked === 1)
+  abort.abort()
+  await t.rejects(started, { code: 'UNREACHABLE' })
+  await soon(() => server.connections === 0)
 })
