@@ -162,10 +162,7 @@ export class Compiler {
       if (node) this.#identities.upsertNode(node)
       else this.#identities.deleteNode(name)
     }
-    for (const [key, workload] of workloads) {
-      if (workload) this.#identities.upsertWorkload(key, workload)
-      else this.#identities.deleteWorkload(key)
-    }
+    for (const entry of workloads) this.#identities.takeWorkload(entry)
   }
 
   #affectedBy(change: IdentityChange, objects: ObjectChange, touched: ReadonlySet<number>): Affected {

@@ -18,6 +18,7 @@ import { holds, sameTerms, Terms } from './terms.ts'
 import { sharedWords, TwinWords } from './twin-words.ts'
 import { WordHeap } from './word-heap.ts'
 import { impliedNamespace } from './workload.ts'
+import { NO_SLOT, type WorkloadEntry } from './world.ts'
 
 /** What changed among identities since the last `take`; the first time it is everything, and this machine is another node. */
 export interface IdentityChange {
@@ -54,7 +55,6 @@ export class IdentityIndex {
   /** Sources share one mapping among workloads whose labels are equal. */
   readonly #latestByLabels = new WeakMap<Labels, number>()
   readonly #byNamespace = new Map<string, Set<number>>()
-  readonly #slots = new Map<string, number>()
   readonly #freeSlots: number[] = []
   readonly #freeIdentities: number[] = []
   readonly #hosts = new Map<number, Workload>()
@@ -138,22 +138,21 @@ export class IdentityIndex {
     return this.#workloadIdentity.get(workload)
   }
 
-  /** Takes a new or changed workload in. @param key what tells workloads apart */
-  upsertWorkload(key: string, workload: Workload): void {
-    const former = this.#slots.get(key)
-    if (!hasIdentity(workload)) this.deleteWorkload(key)
-    else if (former === undefined) this.#addWorkload(key, workload)
-    else this.#changeWorkload(former, workload)
+  /** Takes a workload in that is new, different or gone. */
+  takeWorkload(entry: WorkloadEntry): void {
+    const { latest, slot } = entry
+    if (!latest || !hasIdentity(latest)) {
+      if (slot !== NO_SLOT) this.#deleteWorkload(slot)
+      entry.slot = NO_SLOT
+    } else if (slot === NO_SLOT) entry.slot = this.#addWorkload(latest)
+    else this.#changeWorkload(slot, latest)
   }
 
-  deleteWorkload(key: string): void {
-    const slot = this.#slots.get(key)
-    if (slot === undefined) return
+  #deleteWorkload(slot: number): void {
     const workload = this.workloads[slot]!
     this.#note(slot, workload)
     for (const address of workload.addresses) this.#owners.release(address, slot)
     this.#leaveIdentity(slot)
-    this.#slots.delete(key)
     this.workloads[slot] = undefined
     this.#freeSlots.push(slot)
     if (this.#hosts.delete(slot)) this.#hasOtherHosts = true
@@ -249,9 +248,9 @@ export class IdentityIndex {
     }
   }
 
-  #addWorkload(key: string, workload: Workload): void {
+  /** Answers where it is. */
+  #addWorkload(workload: Workload): number {
     const slot = this.#freeSlots.pop() ?? this.workloads.length
-    this.#slots.set(key, slot)
     this.workloads[slot] = workload
     for (const words of [this.#workloadIdentity, this.#workloadNode, this.#hostNode]) words.ensure(slot + 1)
     this.#enterIdentity(slot, workload)
@@ -259,6 +258,7 @@ export class IdentityIndex {
     for (const address of workload.addresses) this.#owners.claim(address, slot)
     this.#note(slot, workload)
     if (workload.isHost) this.#noteHost(slot, workload)
+    return slot
   }
 
   #changeWorkload(slot: number, workload: Workload): void {

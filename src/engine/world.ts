@@ -7,9 +7,24 @@ import { comparePolicies, type PeerMatch, type PodsMatch, type Policy } from './
 import { type Delta, objectKey, type PolicyObject, type Snapshot } from './snapshot.ts'
 import { impliedNamespace } from './workload.ts'
 
+/** A workload of the world: the same entry from when it comes until it goes, whatever becomes of it meanwhile. */
+export class WorkloadEntry {
+  /** As it is now; `undefined` where it is gone. */
+  latest: Workload | undefined
+  /** Where the identity index has it: a second table of all workloads would be as large as this one. */
+  slot = NO_SLOT
+
+  constructor(latest: Workload) {
+    this.latest = latest
+  }
+}
+
+export const NO_SLOT = -1
+
 /** What a delta does to the world, apart from policies: objects as they are now, `undefined` where they are gone. */
 export interface ObjectChange {
-  readonly workloads: ReadonlyMap<string, Workload | undefined>
+  /** Those that are new, different or gone; one may be among them twice. */
+  readonly workloads: readonly WorkloadEntry[]
   readonly namespaces: ReadonlyMap<string, Labels | undefined>
   readonly nodes: ReadonlyMap<string, Node | undefined>
   /** What is in NetworkSets and names that changed, then and now. */
@@ -27,19 +42,19 @@ const noBlocks: readonly Block[] = []
 /** Everything that policies may refer to, as it is now; changed by deltas. */
 export class World {
   readonly #objects = {
-    Workload: new Map<string, Workload>(),
     Namespace: new Map<string, Namespace>(),
     Node: new Map<string, Node>(),
     NetworkSet: new Map<string, NetworkSet>(),
     Policy: new Map<string, Policy>(),
     DomainName: new Map<string, DomainName>(),
   }
+  readonly #workloads = new Map<string, WorkloadEntry>()
   readonly #namespaces = new Map<string, Namespace>()
   /** How many objects name each node: itself, and what runs on it. */
   readonly #nodeMentions = new Map<string, { count: number }>()
 
   get counts(): { readonly workloads: number; readonly policies: number } {
-    return { workloads: this.#objects.Workload.size, policies: this.#objects.Policy.size }
+    return { workloads: this.#workloads.size, policies: this.#objects.Policy.size }
   }
 
   get networkSets(): Iterable<NetworkSet> {
@@ -92,13 +107,13 @@ export class World {
     let known = 0
     for (let i = 0; i < upserts.length; i++) {
       const object = upserts[i]!
-      const present = this.#objects[object.type].get(keys[i]!)
+      const present = this.#find(object.type, keys[i]!)
       if (present) known++
       if (present === object) continue
       others.push(object)
       otherKeys.push(keys[i]!)
     }
-    const all = Object.values(this.#objects)
+    const all = [this.#workloads, ...Object.values(this.#objects)]
     const count = all.reduce((sum, { size }) => sum + size, 0)
     if (known === count) return { upserts: others, keys: otherKeys, deletes: [] }
     const kept = new Set(keys)
@@ -109,22 +124,29 @@ export class World {
   /** Takes a change in; answers what it does to policies, and to everything else. */
   apply({ upserts, keys, deletes }: Delta): { policies: WorldChange; objects: ObjectChange } {
     const changes = new Map<string, Change>()
-    // Most objects are workloads, and nobody asks what they were before.
-    const workloads = new Map<string, Workload | undefined>()
-    const note = (key: string, former: PolicyObject | undefined, latest: PolicyObject | undefined) => {
-      if ((latest ?? former)!.type === 'Workload') workloads.set(key, latest as Workload | undefined)
-      else changes.set(key, { former: changes.get(key)?.former ?? former, latest })
-    }
+    const workloads: WorkloadEntry[] = []
+    const note = (key: string, former: PolicyObject | undefined, latest: PolicyObject | undefined) =>
+      changes.set(key, { former: changes.get(key)?.former ?? former, latest })
     for (const key of deletes) {
-      const former = this.#find(key)
-      if (!former) continue
-      this.#objects[former.type].delete(key)
-      this.#mentionNode(former, -1)
-      if (former.type === 'Namespace') this.#namespaces.delete(former.name)
-      note(key, former, undefined)
+      const workload = this.#workloads.get(key)
+      if (workload) workloads.push(this.#deleteWorkload(key, workload))
+      for (const objects of Object.values(this.#objects)) {
+        const former = objects.get(key)
+        if (!former) continue
+        objects.delete(key)
+        this.#mentionNode(former, -1)
+        if (former.type === 'Namespace') this.#namespaces.delete(former.name)
+        note(key, former, undefined)
+      }
     }
-    for (const [i, latest] of upserts.entries()) {
+    // There may be very many workloads, and nobody asks what they were before.
+    for (let i = 0; i < upserts.length; i++) {
+      const latest = upserts[i]!
       const key = keys?.[i] ?? objectKey(latest)
+      if (latest.type === 'Workload') {
+        workloads.push(this.#upsertWorkload(key, latest))
+        continue
+      }
       // A key has the kind, and all objects of a kind are of one type.
       const ofType = this.#objects[latest.type] as Map<string, PolicyObject>
       const present = ofType.get(key)
@@ -137,9 +159,29 @@ export class World {
     return this.#sort(changes, workloads)
   }
 
+  #upsertWorkload(key: string, latest: Workload): WorkloadEntry {
+    let entry = this.#workloads.get(key)
+    if (entry) {
+      this.#mentionNode(entry.latest, -1)
+      entry.latest = latest
+    } else {
+      entry = new WorkloadEntry(latest)
+      this.#workloads.set(key, entry)
+    }
+    this.#mentionNode(latest, 1)
+    return entry
+  }
+
+  #deleteWorkload(key: string, entry: WorkloadEntry): WorkloadEntry {
+    this.#workloads.delete(key)
+    this.#mentionNode(entry.latest, -1)
+    entry.latest = undefined
+    return entry
+  }
+
   #sort(
     changes: ReadonlyMap<string, Change>,
-    workloads: ReadonlyMap<string, Workload | undefined>,
+    workloads: readonly WorkloadEntry[],
   ): {
     policies: WorldChange
     objects: ObjectChange
@@ -184,14 +226,15 @@ export class World {
 
   /** The world at this moment, as lists. */
   snapshot(generation: number, localNode: string | undefined): Snapshot {
-    const { Workload: workloads, NetworkSet: sets } = this.#objects
+    const { NetworkSet: sets } = this.#objects
+    const workloads = Array.from(this.#workloads.values(), ({ latest }) => latest!)
     const namespaces = new Map(this.#namespaces)
-    for (const { namespace } of [...workloads.values(), ...sets.values()]) {
+    for (const { namespace } of [...workloads, ...sets.values()]) {
       if (!namespaces.has(namespace)) namespaces.set(namespace, impliedNamespace(namespace))
     }
     return {
       generation,
-      workloads: [...workloads.values()],
+      workloads,
       namespaces,
       nodes: [...this.#objects.Node.values()],
       networkSets: [...sets.values()],
@@ -212,12 +255,8 @@ export class World {
     }
   }
 
-  #find(key: string): PolicyObject | undefined {
-    for (const objects of Object.values(this.#objects)) {
-      const object = objects.get(key)
-      if (object) return object
-    }
-    return undefined
+  #find(type: PolicyObject['type'], key: string): PolicyObject | undefined {
+    return type === 'Workload' ? this.#workloads.get(key)?.latest : this.#objects[type].get(key)
   }
 }
 

@@ -89,7 +89,8 @@ class AskedPage {
       : new ListReader(wanted, (item) => taker.take(item), texts)
     try {
       await readWhole(answer, (chunk) => {
-        reader.write(chunk)
+        // Those that come from a socket are of another form than all others: what reads both would be compiled twice.
+        reader.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
         if (reader.next !== undefined) onNext(reader.next)
       })
       return reader.end()
