@@ -35,26 +35,14 @@ const wantedPortsMessage = message({ 6: portMessages })
 /** Makes batches of a list of pods. */
 export class PodBatchWriter implements ListTaker {
   readonly #taker: PodBatchTaker
-  readonly #texts = new RecentTexts()
   readonly #parts = new PodParts()
+  #told = new Told()
   #rows = new Float64Array(FIRST_ROW_NUMBERS)
   #rowsLength = 0
   #keys = Buffer.allocUnsafe(FIRST_KEY_BYTES)
   #keysLength = 0
   #pods = 0
   #others: unknown[] = []
-  #newTexts: string[] = []
-  #textCount = 0
-  #newLabels: number[] = []
-  #labelsCount = 0
-  #newPorts: (readonly NamedPort[])[] = []
-  #portsCount = 0
-  readonly #namespaces = this.#textsThat(isSubdomain)
-  readonly #nodes = this.#textsThat(() => true)
-  readonly #labelKeys = this.#textsThat((key) => isRead(() => new ObjectReader(undefined).labelKey(key)))
-  readonly #labelValues = this.#textsThat((value) => isRead(() => new ObjectReader(value).labelValue()))
-  readonly #labels = new RecentValues((bytes, start, end) => this.#addLabels(bytes, start, end))
-  readonly #ports = new RecentValues((bytes, start, end) => this.#addPorts(bytes, start, end))
 
   constructor(taker: PodBatchTaker) {
     this.#taker = taker
@@ -62,6 +50,8 @@ export class PodBatchWriter implements ListTaker {
 
   begin(): void {
     this.flush()
+    // Whoever takes the list begins to count anew, too.
+    this.#told = new Told()
     this.#taker.begin()
   }
 
@@ -80,20 +70,15 @@ export class PodBatchWriter implements ListTaker {
   flush(): void {
     if (this.#pods === 0) return
     const batch: PodBatch = {
-      texts: this.#newTexts,
-      labels: Int32Array.from(this.#newLabels),
-      ports: this.#newPorts,
+      ...this.#told.takeNew(),
       rows: this.#rows.slice(0, this.#rowsLength),
       keys: this.#keys.toString('latin1', 0, this.#keysLength),
       others: this.#others,
     }
-    this.#newTexts = []
-    this.#newLabels = []
-    this.#newPorts = []
     this.#rowsLength = 0
-    this.#others = []
     this.#keysLength = 0
     this.#pods = 0
+    this.#others = []
     this.#taker.takeBatch(batch)
   }
 
@@ -108,10 +93,11 @@ export class PodBatchWriter implements ListTaker {
     const isRunning = isText(RUNNING, bytes, phase, phaseEnd)
     if (!isRunning && !isText(PENDING, bytes, phase, phaseEnd)) return false
     if (!isPlainName(bytes, name, nameEnd)) return false
-    const namespace = this.#namespaces.of(bytes, parts.namespace, parts.namespaceEnd)
-    const node = this.#nodes.of(bytes, parts.node, parts.nodeEnd)
-    const labels = this.#labels.of(bytes, parts.labels, parts.labelsEnd)
-    const ports = parts.portsEnd > 0 ? this.#ports.of(bytes, parts.ports, parts.portsEnd) : NO_PORTS
+    const told = this.#told
+    const namespace = told.namespaces.of(bytes, parts.namespace, parts.namespaceEnd)
+    const node = told.nodes.of(bytes, parts.node, parts.nodeEnd)
+    const labels = told.labels.of(bytes, parts.labels, parts.labelsEnd)
+    const ports = parts.portsEnd > 0 ? told.ports.of(bytes, parts.ports, parts.portsEnd) : NO_PORTS
     if (namespace === INVALID || labels === INVALID || (parts.portsEnd > 0 && ports === INVALID)) return false
     const keyLength = this.#addKey(bytes, parts)
     if (this.#rowsLength + ROW.length + words.length > this.#rows.length) this.#rows = larger(this.#rows)
@@ -145,6 +131,32 @@ export class PodBatchWriter implements ListTaker {
     this.#keysLength = to
     return length
   }
+}
+
+/** What many pods have alike, by its bytes: the numbers under which it was told, or INVALID for what is not what the API takes. */
+class Told {
+  readonly #recent = new RecentTexts()
+  #newTexts: string[] = []
+  #textCount = 0
+  #newLabels: number[] = []
+  #labelsCount = 0
+  #newPorts: (readonly NamedPort[])[] = []
+  #portsCount = 0
+  readonly namespaces = this.#textsThat(isSubdomain)
+  readonly nodes = this.#textsThat(() => true)
+  readonly #labelKeys = this.#textsThat((key) => isRead(() => new ObjectReader(undefined).labelKey(key)))
+  readonly #labelValues = this.#textsThat((value) => isRead(() => new ObjectReader(value).labelValue()))
+  readonly labels = new RecentValues((bytes, start, end) => this.#addLabels(bytes, start, end))
+  readonly ports = new RecentValues((bytes, start, end) => this.#addPorts(bytes, start, end))
+
+  /** What has a number since the last call. */
+  takeNew(): Pick<PodBatch, 'texts' | 'labels' | 'ports'> {
+    const told = { texts: this.#newTexts, labels: Int32Array.from(this.#newLabels), ports: this.#newPorts }
+    this.#newTexts = []
+    this.#newLabels = []
+    this.#newPorts = []
+    return told
+  }
 
   #textsThat(isValid: (text: string) => boolean): RecentValues<number> {
     return new RecentValues((bytes, start, end) => {
@@ -160,7 +172,7 @@ export class PodBatchWriter implements ListTaker {
 
   /** A mapping's entries, each a message behind a tag. A key that comes twice has its last value, as everywhere. */
   #addLabels(bytes: Buffer, start: number, end: number): number {
-    const reader = new ProtobufReader(bytes, start, this.#texts)
+    const reader = new ProtobufReader(bytes, start, this.#recent)
     const numbers: number[] = []
     while (reader.at < end) {
       reader.varint(end)
@@ -186,7 +198,7 @@ export class PodBatchWriter implements ListTaker {
   }
 
   #addPorts(bytes: Buffer, start: number, end: number): number {
-    const container = new ProtobufReader(bytes, start, this.#texts).read(wantedPortsMessage, end)
+    const container = new ProtobufReader(bytes, start, this.#recent).read(wantedPortsMessage, end)
     const ports = attempt(() => readPodSpec(new ObjectReader({ containers: [container] })).ports)
     if (!ports) return INVALID
     this.#newPorts.push(ports)

@@ -33,10 +33,12 @@ function encode(value: object): Buffer {
 
 /** Pods that went through batches of one list, as copies as another thread gets them. */
 class Pods {
-  readonly #reader = new PodBatchReader()
+  #reader = new PodBatchReader()
   #pod: Workload | undefined
   readonly #writer = new PodBatchWriter({
-    begin: () => {},
+    begin: () => {
+      this.#reader = new PodBatchReader()
+    },
     takeBatch: (batch) => {
       this.#reader.read(structuredClone(batch), (key, pod) => {
         if (key !== objectKey(pod)) throw new Error(key)
@@ -44,6 +46,10 @@ class Pods {
       })
     },
   })
+
+  begin(): void {
+    this.#writer.begin()
+  }
 
   read(bytes: Buffer): Workload | undefined {
     this.#pod = undefined
@@ -68,6 +74,14 @@ t.test('a plain pod is read, and shares what it has alike with others', async (t
   const second = pods.read(bytes)
   t.equal(second!.labels, first!.labels)
   t.equal(second!.ports, first!.ports)
+})
+
+t.test('a list that begins anew tells everything again', async (t) => {
+  const pods = new Pods()
+  const bytes = encode(plainPod())
+  const first = pods.read(bytes)
+  pods.begin()
+  t.same(pods.read(bytes), first)
 })
 
 t.test('pods that are plain, and those that are left to others', async (t) => {
