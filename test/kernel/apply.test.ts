@@ -125,11 +125,11 @@ t.test('policies that cut the administrator off', { skip }, async (t) => {
     ])
     t.ok(Date.now() < endsAtMs, 'that was within the time')
     await product.said('was not confirmed in time: the former policies are in force again')
-    // What was sent meanwhile is sent again by TCP, and answered first.
+    // What was sent meanwhile is sent again by TCP, and answered first, if not before this is asked.
     const late = await Promise.all(connections.map((connection) => connection.exchange('two', 5000)))
     t.match(late, [
-      { ok: true, answer: 'one from router' },
-      { ok: true, answer: 'one from router' },
+      { ok: true, answer: /^(one|two) from router$/ },
+      { ok: true, answer: /^(one|two) from router$/ },
     ])
     const next = await Promise.all(connections.map((connection) => connection.exchange('three')))
     t.match(next, [{ ok: true }, { ok: true }])
