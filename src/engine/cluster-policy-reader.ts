@@ -1,16 +1,8 @@
 import { isIPv4 } from './address.ts'
 import { isDomainPattern, normalName } from './domain-name.ts'
 import { attempt, formatPath, type ObjectReader, readMetadata, UnknownField } from './object-reader.ts'
-import {
-  type Action,
-  MODE_ANNOTATION,
-  type PeerMatch,
-  type PodsMatch,
-  type Policy,
-  type PortMatch,
-  type Rule,
-  type TierName,
-} from './policy.ts'
+import { MODE_ANNOTATION } from './objects.ts'
+import type { Action, PeerMatch, PodsMatch, Policy, PortMatch, Rule, TierName } from './policy.ts'
 import { everything, readSelector } from './selector.ts'
 import { readBlock } from './workload.ts'
 

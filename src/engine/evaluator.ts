@@ -2,10 +2,9 @@ import type { Flow } from './flow.ts'
 import type { Identities, IdentityTables } from './identity.ts'
 import type { IdentityIndex } from './identity-index.ts'
 import type { ObjectRef } from './objects.ts'
-import type { Policy } from './policy.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { Words } from './twin-words.ts'
-import type { World } from './world.ts'
+import type { World, WorldChange } from './world.ts'
 
 /** What a tier says of a flow in one direction: final, final, or ask the next tier. */
 export type Verdict = 'accept' | 'deny' | 'next'
@@ -144,13 +143,6 @@ export interface IncrementalKind {
 }
 
 export type PolicyKind = WholeKind | IncrementalKind
-
-/** What a delta does to policies. */
-export interface WorldChange {
-  readonly policies: readonly { readonly former: Policy | undefined; readonly latest: Policy | undefined }[]
-  /** Whether a policy's peers mean other addresses now, though it is the same; left out where none can. */
-  readonly refersTo?: (policy: Policy) => boolean
-}
 
 /** A tier that is kept compiled. For each delta: `prepare`, then identities follow, then `settle`, then `publish`. */
 export interface IncrementalTier {

@@ -1,5 +1,4 @@
-import type { ObjectRef } from './objects.ts'
-import { MODE_ANNOTATION } from './policy.ts'
+import { MODE_ANNOTATION, type ObjectRef } from './objects.ts'
 
 /** A place in an object: `['spec', 'ingress', 0]`. */
 export type ObjectPath = readonly (string | number)[]

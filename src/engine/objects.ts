@@ -71,6 +71,9 @@ export interface Node {
 /** The label that every namespace carries, with its name (Kubernetes: "automatic labelling"). */
 export const NAMESPACE_NAME_LABEL = 'kubernetes.io/metadata.name'
 
+/** The annotation that makes a policy an audited one; its values are `enforce` and `audit`. */
+export const MODE_ANNOTATION = 'knp.dev/mode'
+
 /** `namespace/name`, or the name alone for what has no namespace. */
 export function refName(ref: Pick<ObjectRef, 'namespace' | 'name'>): string {
   return ref.namespace === undefined ? ref.name : `${ref.namespace}/${ref.name}`

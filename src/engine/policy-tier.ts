@@ -9,7 +9,6 @@ import {
   SELECTS_EGRESS,
   SELECTS_INGRESS,
   type Trace,
-  type WorldChange,
 } from './evaluator.ts'
 import type { Flow } from './flow.ts'
 import type { Identities, IdentityTables } from './identity.ts'
@@ -40,7 +39,7 @@ import {
 import { describeStep } from './tier-trace.ts'
 import { TwinWords } from './twin-words.ts'
 import { WordHeap } from './word-heap.ts'
-import type { World } from './world.ts'
+import type { World, WorldChange } from './world.ts'
 
 /** AdminNetworkPolicy and ClusterNetworkPolicy of the tier Admin: ahead of everybody else's policies. */
 export const adminTier = tierKind({ name: 'Admin', otherwise: 'next', opensOwnNode: false })

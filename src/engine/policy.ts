@@ -72,9 +72,6 @@ export interface Policy {
   readonly problems: readonly string[]
 }
 
-/** The annotation that makes a policy an audited one; its values are `enforce` and `audit`. */
-export const MODE_ANNOTATION = 'knp.dev/mode'
-
 /**
  * The priority of a BaselineAdminNetworkPolicy, which has none: behind every ClusterNetworkPolicy of the Baseline tier
  * (0-1000).

@@ -9,8 +9,8 @@ import {
 } from './cluster-policy-reader.ts'
 import { readNetworkPolicy } from './network-policy.ts'
 import { attempt, InvalidObject, ObjectReader } from './object-reader.ts'
-import { refName } from './objects.ts'
-import { MODE_ANNOTATION, type Policy } from './policy.ts'
+import { MODE_ANNOTATION, refName } from './objects.ts'
+import type { Policy } from './policy.ts'
 import { everything, readSelector } from './selector.ts'
 
 /** The APIs of cluster-wide policies. */

@@ -1,11 +1,17 @@
 import type { Address, Block } from './address.ts'
 import { coversName, type DomainName } from './domain-name.ts'
-import type { WorldChange } from './evaluator.ts'
 import { isNamedBy, selectsSet } from './network-set.ts'
 import { type Labels, type Namespace, type NetworkSet, type Node, refName, type Workload } from './objects.ts'
 import { comparePolicies, type PeerMatch, type PodsMatch, type Policy } from './policy.ts'
 import { type Delta, objectKey, type PolicyObject, type Snapshot } from './snapshot.ts'
 import { impliedNamespace } from './workload.ts'
+
+/** What a delta does to policies. */
+export interface WorldChange {
+  readonly policies: readonly { readonly former: Policy | undefined; readonly latest: Policy | undefined }[]
+  /** Whether a policy's peers mean other addresses now, though it is the same; left out where none can. */
+  readonly refersTo?: (policy: Policy) => boolean
+}
 
 /** A workload of the world: the same entry from when it comes until it goes, whatever becomes of it meanwhile. */
 export class WorkloadEntry {
