@@ -1,94 +1,48 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ApiServerFailsafe } from './api-server-failsafe.ts'
+import type { ApiServerFailsafe } from './api-server-failsafe.ts'
 import { bridgeRemedy, unheardBridges } from './bridges.ts'
 import { clockMs } from './clock.ts'
-import type { RememberConfig } from './config.ts'
-import { type MarkLayout, nextStamp } from './datapath/marks.ts'
-import { LoadedThreads, type PacketCounters, PacketThreads, sumCounters } from './datapath/threads.ts'
+import { nextStamp } from './datapath/marks.ts'
+import { type PacketCounters, type PacketThreads, sumCounters } from './datapath/threads.ts'
 import {
   type Address,
   type CompiledPolicy,
   Compiler,
   compile,
   type Decision,
-  type Delta,
   explain,
   formatBlock,
   type PolicyKind,
-  policyKinds,
   type Question,
 } from './engine/index.ts'
 import { placedName } from './engine/objects.ts'
-import { type EvaluatorModule, loadPipeline } from './evaluators.ts'
 import { FigureKeeper, type FirewallFigures } from './firewall-figures.ts'
+import { type FirewallOptions, followsPods, onFailureOf } from './firewall-options.ts'
+import { EarlyEvents, FIRST_STAMP, type FirewallParts, setUpFirewall, withApiServers } from './firewall-start.ts'
 import type { FirewallStatus } from './firewall-status.ts'
 import { FlowFeed } from './flows/feed.ts'
 import { FlowResolver } from './flows/resolver.ts'
 import { stalledText } from './health.ts'
 import { type KeptConnection, requireKept } from './kept-connection.ts'
-import type { Mode } from './mode.ts'
-import { claimNamespace } from './native/claim.ts'
-import { type KernelWatch, watchKernel } from './native/kernel-watch.ts'
+import type { KernelWatch } from './native/kernel-watch.ts'
 import type { TableChange } from './native/kernel-watch-thread.ts'
 import { type LocalAddress, localAddressTest } from './native/local-addresses.ts'
 import { trimMemory } from './native/memory.ts'
 import { readQueueStatistics } from './native/queue-statistics.ts'
 import { giveWay, urgently } from './native/scheduling.ts'
-import { PodAddresses, type PodChange, type UnknownPodOptions } from './pod-addresses.ts'
+import type { PodAddresses, PodChange, UnknownPodOptions } from './pod-addresses.ts'
 import { type PendingTrial, PolicyTrial } from './policy-trial.ts'
-import { queueNumbers } from './queue-range.ts'
 import { Revocation } from './revocation.ts'
 import { type Failsafe, formatFailsafe } from './ruleset/failsafe.ts'
-import { type GuardEvent, type Suspicion, TableGuard } from './ruleset/guard.ts'
-import { type Change, Ruleset, type Wanted } from './ruleset/ruleset.ts'
-import { type DenyWith, type OnFailure, TABLE } from './ruleset/text.ts'
-import { LastGood } from './sources/last-good.ts'
-import { ObjectStore } from './sources/object-store.ts'
-import type { Source } from './sources/source.ts'
+import { type Suspicion, TableGuard } from './ruleset/guard.ts'
+import type { Change, Ruleset, Wanted } from './ruleset/ruleset.ts'
+import { TABLE } from './ruleset/text.ts'
+import type { LastGood } from './sources/last-good.ts'
+import type { ObjectStore } from './sources/object-store.ts'
 import { changeOf, isNoChange, wantedBy } from './wanted-rules.ts'
 
-export interface FirewallOptions {
-  readonly sources: readonly Source[]
-  /** Which node of the picture this machine is. */
-  readonly nodeName: string
-  /** Where the last good picture is kept. */
-  readonly stateDir: string
-  /** Enforce where it is left out. */
-  readonly mode?: Mode
-  readonly onFailure: OnFailure
-  readonly denyWith: DenyWith
-  readonly failsafe: Failsafe
-  /** Whether the API servers of the sources are in the failsafe, wherever they are at the moment. */
-  readonly reachesApiServers?: boolean
-  readonly remember: RememberConfig
-  /** The first queue's number. */
-  readonly queueNumber: number
-  /** How many queues there are, each with a packet thread. */
-  readonly queueCount: number
-  /** How many packets may wait for a verdict in each. */
-  readonly queueLength: number
-  /** Sockets of queues that an earlier process had bound, by queue: they are taken over with what waits in them. */
-  readonly keptSockets?: ReadonlyMap<number, number>
-  readonly marks: MarkLayout
-  /** Pods that run here and that no source knows. */
-  readonly unknownPods?: UnknownPodOptions
-  /** Whether this process gives way to other programs, but for its threads that decide packets or watch the kernel. */
-  readonly givesWay?: boolean
-  /** Evaluators of third parties. */
-  readonly evaluators?: readonly EvaluatorModule[]
-  readonly observe: (event: FirewallEvent) => void
-}
-
-/** What happens to a running firewall, for whoever tells people. */
-export type FirewallEvent = { readonly type: 'applied'; readonly status: FirewallStatus } | GuardEvent
-
-/** Bytes of each packet that are copied to userspace: all headers that can be, extension headers included. */
-const COPY_BYTES = 512
-const BATCH_PACKETS = 256
-const RECEIVE_BUFFER_BYTES = 8 << 20
 /** How often the kernel is asked whether our rules are still there, also when it has reported no change. */
 const CHECK_INTERVAL_MS = 1000
-const FIRST_STAMP = 1
 /** The shortest time from one change to the next. The first one waits for nobody; of many that follow, fewer packets meet one. */
 const APPLY_INTERVAL_MS = 50
 /** Of the time that a change takes so much more is left to others. */
@@ -150,167 +104,22 @@ export class Firewall {
    * Resolves when packets are decided. Throws KnpError: INVALID_CONFIG (an evaluator), INVALID_MANIFEST, UNREADABLE_SOURCE, QUEUE_TAKEN, PERMISSION,
    * UNSUPPORTED_HOST, RULESET. Then nothing is left behind that was not there before.
    */
-  static async start(options: FirewallOptions): Promise<Firewall> {
-    const kinds = await loadPipeline(options.evaluators ?? [])
-    const store = new ObjectStore(options.nodeName)
-    const lastGood = new LastGood(options.stateDir, (message) => options.observe({ type: 'problem', message }))
-    const abort = new AbortController()
-    const giveBack = await claimNamespace()
-    let firewall: Firewall | undefined
-    let localAddresses: readonly LocalAddress[] | undefined
-    let threads: PacketThreads | undefined
-    let ruleset: Ruleset | undefined
-    let routed: readonly Address[] | undefined
-    let watchError: unknown
-    // It takes a while to begin; meanwhile the sources are read.
-    const watching = watchKernel(
-      { table: TABLE, followsPods: followsPods(options) },
-      {
-        // Until it is installed: the install looks for itself whether it was disturbed.
-        tableChanged: (change) => {
-          if (firewall) firewall.#noticeChange(change)
-        },
-        addressesChanged: (addresses) => {
-          localAddresses = addresses
-          if (firewall) firewall.#takeAddresses(addresses)
-        },
-        podsChanged: (pods) => {
-          routed = pods
-          if (firewall) firewall.#takeRouted(pods)
-        },
-        failed: (error) => {
-          watchError = error
-          if (firewall) firewall.#loseWatch(error)
-        },
-      },
-    )
-    watching.catch(() => {})
-    const isLogged = options.remember.isLogged && options.remember.allowedMs + options.remember.deniedMs > 0
-    const queues = queueNumbers({ first: options.queueNumber, count: options.queueCount })
-    const loaded = new LoadedThreads(queues, isLogged)
-    try {
-      let hasChanged = false
-      const onDelta = (source: string, delta: Delta) => {
-        store.apply(source, delta)
-        hasChanged = true
-        firewall?.refresh()
-      }
-      // In their order, whichever is read first: where two have one object, the later one wins.
-      for (const { name } of options.sources) store.apply(name, { upserts: [], deletes: [] })
-      let compiler = new Compiler(kinds, options.nodeName)
-      const ahead = (part: Delta) => {
-        try {
-          compiler.prepare(part)
-        } catch {
-          // What is wrong shows when it counts.
-          compiler = new Compiler(kinds, options.nodeName)
-        }
-      }
-      const starts = options.sources.map((source) =>
-        source.start((delta) => onDelta(source.name, delta), abort.signal, ahead),
-      )
-      const restoredFromMs = await restoreBroken(await Promise.allSettled(starts), options, lastGood, store)
-      hasChanged = false
-      const compiled = compiler.begin(store.takeAll())
-      const { marks, mode = 'enforce', failsafe, remember, queueNumber, queueCount } = options
-      const pods = new PodAddresses(options.unknownPods?.podBlocks ?? [], needsUnknownPods(options, kinds))
-      const threadsOptions = {
-        queues: queues.map((number) => {
-          const keptFd = options.keptSockets?.get(number)
-          return {
-            number,
-            maxLength: options.queueLength,
-            copyBytes: COPY_BYTES,
-            capacity: BATCH_PACKETS,
-            receiveBufferBytes: RECEIVE_BUFFER_BYTES,
-            ...(keptFd !== undefined && { keptFd }),
-          }
-        }),
-        ...(isLogged && { logGroup: queueNumber }),
-        marks,
-        mode,
-        generation: compiled.generation,
-        stamp: FIRST_STAMP,
-        ...(options.unknownPods && { hold: options.unknownPods }),
-        evaluators: options.evaluators ?? [],
-      }
-      threads = await PacketThreads.start(threadsOptions, loaded)
-      const watch = await watching
-      ruleset = new Ruleset(
-        {
-          marks,
-          mode,
-          onFailure: onFailureOf(options),
-          denyWith: options.denyWith,
-          failsafe,
-          remember,
-          queue: queueNumber,
-          queuesTotal: queueCount,
-          // Whoever else reads the group would be told of our packets.
-          ...(threads.log.isRead && { logGroup: queueNumber }),
-        },
-        watch,
-      )
-      pods.setOwn((localAddresses ?? watch.addresses).map(({ address }) => address))
-      pods.setRouted(routed ?? watch.pods)
-      const { view } = pods.settle(compiled, undefined)
-      // Before anything is queued: what is not known to be a pod's would pass.
-      await threads.swap(compiled.generation, FIRST_STAMP, view.places)
-      const clusters = options.sources.flatMap(({ cluster }) => cluster ?? [])
-      const apiServers = new ApiServerFailsafe(options.reachesApiServers ? clusters : [])
-      await apiServers.begin()
-      await ruleset.install(wantedBy(compiled, FIRST_STAMP, view, withApiServers(failsafe, apiServers)))
-      firewall = new Firewall({
-        options,
-        kinds,
-        store,
-        lastGood,
-        restoredFromMs,
-        abort,
-        compiler,
-        compiled,
-        threads,
-        watch,
-        pods,
-        apiServers,
-        localAddresses: watch.addresses,
-        ruleset,
-        giveBack,
+  static start(options: FirewallOptions): Promise<Firewall> {
+    const early = new EarlyEvents()
+    return setUpFirewall(options, early, (parts) => {
+      const firewall = new Firewall(parts)
+      early.passTo({
+        tableChanged: (change) => firewall.#noticeChange(change),
+        addressesChanged: (addresses) => firewall.#takeAddresses(addresses),
+        podsChanged: (pods) => firewall.#takeRouted(pods),
+        failed: (error) => firewall.#loseWatch(error),
+        pictureChanged: () => firewall.refresh(),
       })
-      // Changes that came while the rest was set up.
-      if (localAddresses) firewall.#takeAddresses(localAddresses)
-      if (routed) firewall.#takeRouted(routed)
-      if (watchError !== undefined) firewall.#loseWatch(watchError)
-      if (hasChanged) firewall.refresh()
       return firewall
-    } catch (error) {
-      abort.abort()
-      ruleset?.close()
-      await loaded.stop()
-      await (await watching.catch(() => undefined))?.stop()
-      await threads?.stop()
-      giveBack()
-      throw error
-    }
+    })
   }
 
-  private constructor(parts: {
-    options: FirewallOptions
-    kinds: readonly PolicyKind[]
-    store: ObjectStore
-    lastGood: LastGood
-    restoredFromMs: number | undefined
-    abort: AbortController
-    compiler: Compiler
-    compiled: CompiledPolicy
-    threads: PacketThreads
-    watch: KernelWatch
-    pods: PodAddresses
-    apiServers: ApiServerFailsafe
-    localAddresses: readonly LocalAddress[]
-    ruleset: Ruleset
-    giveBack: () => void
-  }) {
+  private constructor(parts: FirewallParts) {
     this.#options = parts.options
     this.#kinds = parts.kinds
     this.#figures = new FigureKeeper(parts.kinds)
@@ -746,60 +555,6 @@ export class Firewall {
   }
 }
 
-/** Under audit nothing is dropped, also for want of a verdict. */
-function onFailureOf({ mode, onFailure }: FirewallOptions): OnFailure {
-  return mode === 'audit' ? 'open' : onFailure
-}
-
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
-}
-
-/**
- * Takes the last good picture for each source that could not be read, and answers when it was saved. Throws the source's
- * error where there is none.
- */
-async function restoreBroken(
-  starts: readonly PromiseSettledResult<void>[],
-  { sources, observe }: FirewallOptions,
-  lastGood: LastGood,
-  store: ObjectStore,
-): Promise<number | undefined> {
-  const broken = sources.flatMap(({ name }, i) => {
-    const start = starts[i]!
-    return start.status === 'rejected' ? [{ name, error: start.reason as Error }] : []
-  })
-  if (broken.length === 0) return undefined
-  const saved = await lastGood.load()
-  for (const { name, error } of broken) {
-    const objects = saved?.sources.get(name)
-    if (!objects) throw error
-    store.restore(name, objects)
-    const savedAt = new Date(saved!.savedAtMs).toISOString()
-    observe({
-      type: 'problem',
-      message: `${error.message}\nsource ${name}: the last good picture, saved ${savedAt}, is in force`,
-    })
-  }
-  return saved?.savedAtMs
-}
-
-function withApiServers({ inbound, outbound }: Failsafe, { rules }: ApiServerFailsafe): Failsafe {
-  return { inbound, outbound: [...outbound, ...rules] }
-}
-
-/** Whether what runs here may be a pod that no source knows. */
-function followsPods({ sources, unknownPods }: FirewallOptions): boolean {
-  if (!unknownPods) return false
-  return unknownPods.podBlocks.length > 0 || sources.some(({ cluster }) => cluster !== undefined)
-}
-
-/** Without a policy of any kind nothing can be about a pod, whoever it is; other evaluators may ask for anybody. */
-function needsUnknownPods(
-  options: FirewallOptions,
-  kinds: readonly PolicyKind[],
-): (compiled: CompiledPolicy) => boolean {
-  const isFollowed = followsPods(options)
-  const hasOthers = kinds.length > policyKinds.length
-  return ({ known }) => isFollowed && (known.policies > 0 || hasOthers)
 }
