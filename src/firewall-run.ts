@@ -91,6 +91,8 @@ export class FirewallRun {
     let stopWatchdog: (() => void) | undefined
     let stopLog = () => {}
     try {
+      // Before anybody is told that packets are decided, and sends some.
+      stopLog = logFlows(firewall.flows, { flows: config.log.flows, sink: runLog })
       monitoring.watch(firewall)
       const methods = controlMethods(firewall, monitoring)
       control = await ControlServer.listen(endpoint.socket, methods, groupId, controlStreams(firewall))
@@ -103,7 +105,6 @@ export class FirewallRun {
       const warning = protectionWarning(status)
       if (warning) report('warning', warning)
       if (mode === 'audit') report('warning', 'nothing is enforced: this is an audit (mode)')
-      stopLog = logFlows(firewall.flows, { flows: config.log.flows, sink: runLog })
       this.#tell(() => manager.ready())
       if (config.sources.some((source) => 'kubernetes' in source)) giveBackMemory()
       stopWatchdog = startWatchdog(
