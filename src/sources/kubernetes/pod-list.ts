@@ -26,12 +26,20 @@ export async function listPods(
   const { promise, resolve, reject } = Promise.withResolvers<string>()
   const post = (message: ToPodListThread) => worker.postMessage(message)
   const tellAccess = (isRefused: boolean) => api.access(isRefused).then((access) => post({ access }), reject)
-  worker.on('message', (message: FromPodListThread) => {
+  const hear = (message: FromPodListThread) => {
     if (message.type === 'begin') taker.begin()
     else if (message.type === 'batch') taker.takeBatch(message.batch)
     else if (message.type === 'renew') void tellAccess(true)
     else if (message.type === 'listed') resolve(message.resourceVersion)
     else reject(failureOf(message))
+  }
+  worker.on('message', (message: FromPodListThread) => {
+    try {
+      hear(message)
+    } catch (error) {
+      // What cannot be taken ends this list, not the process.
+      reject(error)
+    }
   })
   worker.on('error', reject)
   worker.on('exit', () => reject(new KnpError('INTERNAL', 'the thread that lists pods ended')))
