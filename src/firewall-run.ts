@@ -1,5 +1,3 @@
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { type Config, failsafeOf, marksOf, unknownPodsOf } from './config.ts'
 import { Monitoring } from './control/monitoring.ts'
 import { type ControlMethods, ControlServer, type ControlStreams, findGroup } from './control/socket.ts'
@@ -106,7 +104,6 @@ export class FirewallRun {
       if (warning) report('warning', warning)
       if (mode === 'audit') report('warning', 'nothing is enforced: this is an audit (mode)')
       this.#tell(() => manager.ready())
-      if (config.sources.some((source) => 'kubernetes' in source)) giveBackMemory()
       stopWatchdog = startWatchdog(
         manager,
         () => firewall.rounds(),
@@ -192,13 +189,6 @@ export class FirewallRun {
       )
     }
   }
-}
-
-/** What the first picture of a large cluster leaves behind, 40 MB of 100,000 pods, V8 keeps until it needs the room. */
-function giveBackMemory(): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
 }
 
 /** How many of those who decide are told of: those who did most. */
