@@ -598,34 +598,3 @@ t.test('whoever prepares is told ahead: all but pods first, then pods as they ar
   await soon(() => whole === 'Pod e')
   t.equal(ahead.length, told, 'nothing is ahead of what changes')
 })
-
-t.test('pods are listed again where the API server has moved meanwhile', async (t) => {
-  const server = await serve(t)
-  server.put(pod('a'))
-  let asked = 0
-  server.disturb(listsOf('pods'), () => {
-    asked++
-  })
-  const following = begin(t, async () => server.access())
-  await soon(() => asked === 1)
-  following.source.cluster.connectAnew()
-  await following.started
-  await following.has('Pod shop/a')
-})
-
-t.test('a list of pods ends with its source', async (t) => {
-  const server = await serve(t)
-  let asked = 0
-  server.disturb(
-    listsOf('pods'),
-    () => {
-      asked++
-    },
-    Number.POSITIVE_INFINITY,
-  )
-  const { started, abort } = begin(t, async () => server.access())
-  await soon(() => asked === 1)
-  abort.abort()
-  await t.rejects(started, { code: 'UNREACHABLE' })
-  await soon(() => server.connections === 0)
-})
