@@ -1,6 +1,6 @@
-import type { Address, Workload } from '../../engine/index.ts'
 import type { Labels, NamedPort } from '../../engine/objects.ts'
-import { NO_PORTS, type PodBatch, ROW, WORDS_PER_ADDRESS } from './pod-batch.ts'
+import { ListedPod } from './listed-pod.ts'
+import { type PodBatch, ROW, WORDS_PER_ADDRESS } from './pod-batch.ts'
 
 /** Makes pods of a list's batches, which are read in their order. What pods of a list have alike is one object. */
 export class PodBatchReader {
@@ -9,36 +9,14 @@ export class PodBatchReader {
   readonly #ports: (readonly NamedPort[])[] = []
 
   /** Tells the plain pods of a batch, with their keys. */
-  read({ texts, labels, ports, rows, keys }: PodBatch, take: (key: string, pod: Workload) => void): void {
+  read({ texts, labels, ports, rows, keys }: PodBatch, take: (key: string, pod: ListedPod) => void): void {
     for (const text of texts) this.#texts.push(text)
     this.#readLabels(labels)
     for (const list of ports) this.#ports.push(list)
-    let keyEnd = 0
+    const batch = { rows, keys, texts: this.#texts, labels: this.#labels, ports: this.#ports }
     for (let at = 0; at < rows.length; at += ROW.length + rows[at + ROW.addresses]! * WORDS_PER_ADDRESS) {
-      const keyStart = keyEnd
-      keyEnd += rows[at + ROW.keyLength]!
-      const name = keys.slice(keyEnd - rows[at + ROW.nameLength]!, keyEnd)
-      take(keys.slice(keyStart, keyEnd), this.#readPod(name, rows, at))
-    }
-  }
-
-  #readPod(name: string, rows: Float64Array, at: number): Workload {
-    const namespace = this.#texts[rows[at + ROW.namespace]!]!
-    const ports = rows[at + ROW.ports]!
-    return {
-      type: 'Workload',
-      ref: { kind: 'Pod', namespace, name },
-      isHost: false,
-      namespace,
-      name,
-      labels: this.#labels[rows[at + ROW.labels]!]!,
-      node: this.#texts[rows[at + ROW.node]!]!,
-      hostNetwork: false,
-      addresses: readAddresses(rows, at + ROW.length, rows[at + ROW.addresses]!),
-      ports: ports === NO_PORTS ? none : this.#ports[ports]!,
-      forwards: none,
-      phase: rows[at + ROW.isRunning] === 1 ? 'Running' : 'Pending',
-      createdMs: rows[at + ROW.createdMs]!,
+      const keyStart = rows[at + ROW.keyStart]!
+      take(keys.slice(keyStart, keyStart + rows[at + ROW.keyLength]!), new ListedPod(batch, at))
     }
   }
 
@@ -50,17 +28,4 @@ export class PodBatchReader {
       this.#labels.push(labels)
     }
   }
-}
-
-const none: readonly never[] = Object.freeze([])
-
-function readAddresses(rows: Float64Array, at: number, count: number): readonly Address[] {
-  if (count === 0) return none
-  // As long as it must be: a list that grows has room for sixteen more, and there is one for each pod.
-  if (count === 1) return [readAddress(rows, at)]
-  return Array.from({ length: count }, (_, i) => readAddress(rows, at + i * WORDS_PER_ADDRESS))
-}
-
-function readAddress(rows: Float64Array, at: number): Address {
-  return { w0: rows[at]! | 0, w1: rows[at + 1]! | 0, w2: rows[at + 2]! | 0, w3: rows[at + 3]! | 0 }
 }

@@ -37,7 +37,7 @@ export class PodBatchWriter implements ListTaker {
   readonly #taker: PodBatchTaker
   readonly #parts = new PodParts()
   #told = new Told()
-  #rows = new Float64Array(FIRST_ROW_NUMBERS)
+  #rows = new Int32Array(FIRST_ROW_NUMBERS)
   #rowsLength = 0
   #keys = Buffer.allocUnsafe(FIRST_KEY_BYTES)
   #keysLength = 0
@@ -99,10 +99,12 @@ export class PodBatchWriter implements ListTaker {
     const labels = told.labels.of(bytes, parts.labels, parts.labelsEnd)
     const ports = parts.portsEnd > 0 ? told.ports.of(bytes, parts.ports, parts.portsEnd) : NO_PORTS
     if (namespace === INVALID || labels === INVALID || (parts.portsEnd > 0 && ports === INVALID)) return false
+    const keyStart = this.#keysLength
     const keyLength = this.#addKey(bytes, parts)
     if (this.#rowsLength + ROW.length + words.length > this.#rows.length) this.#rows = larger(this.#rows)
     const rows = this.#rows
     const at = this.#rowsLength
+    rows[at + ROW.keyStart] = keyStart
     rows[at + ROW.keyLength] = keyLength
     rows[at + ROW.nameLength] = nameEnd - name
     rows[at + ROW.namespace] = namespace
@@ -110,7 +112,7 @@ export class PodBatchWriter implements ListTaker {
     rows[at + ROW.labels] = labels
     rows[at + ROW.ports] = ports
     rows[at + ROW.isRunning] = isRunning ? 1 : 0
-    rows[at + ROW.createdMs] = parts.createdMs
+    rows[at + ROW.createdSeconds] = parts.createdSeconds
     rows[at + ROW.addresses] = words.length / WORDS_PER_ADDRESS
     for (let i = 0; i < words.length; i++) rows[at + ROW.length + i] = words[i]!
     this.#rowsLength = at + ROW.length + words.length
@@ -230,8 +232,8 @@ function isPlainName(bytes: Buffer, start: number, end: number): boolean {
   return true
 }
 
-function larger(rows: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
-  const copy = new Float64Array(rows.length * 2)
+function larger(rows: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const copy = new Int32Array(rows.length * 2)
   copy.set(rows)
   return copy
 }

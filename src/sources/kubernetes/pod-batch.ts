@@ -12,7 +12,7 @@ export interface PodBatch {
   /** New lists of ports. */
   readonly ports: readonly (readonly NamedPort[])[]
   /** For each plain pod `ROW` numbers, then the four words of each of its addresses. */
-  readonly rows: Float64Array<ArrayBuffer>
+  readonly rows: Int32Array<ArrayBuffer>
   /** The keys of these pods (see `objectKey`), one after another: of one text, because each would be an object of its own. */
   readonly keys: string
   /** Pods that are not plain, as JSON has them. */
@@ -21,18 +21,21 @@ export interface PodBatch {
 
 /** What a pod's row begins with. */
 export const ROW = {
-  keyLength: 0,
+  /** In the keys of the batch. */
+  keyStart: 0,
+  keyLength: 1,
   /** The key ends with the name. */
-  nameLength: 1,
-  namespace: 2,
-  node: 3,
-  labels: 4,
+  nameLength: 2,
+  namespace: 3,
+  node: 4,
+  labels: 5,
   /** `NO_PORTS` for a pod without any. */
-  ports: 5,
-  isRunning: 6,
-  createdMs: 7,
-  addresses: 8,
-  length: 9,
+  ports: 6,
+  isRunning: 7,
+  /** Since 1970, unsigned. */
+  createdSeconds: 8,
+  addresses: 9,
+  length: 10,
 } as const
 
 export const NO_PORTS = -1

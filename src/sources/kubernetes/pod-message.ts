@@ -3,8 +3,8 @@ import type { ProtobufReader } from './protobuf.ts'
 
 const VARINT = 0
 const LENGTH = 2
-/** The last that a date can be. */
-const LAST_SECOND = 8.64e12
+/** The last of 32 bits; in 2106. */
+const LAST_SECOND = 2 ** 32 - 1
 
 /** Where the parts of a pod stand in its bytes; where something has no end, it is not there. */
 export class PodParts {
@@ -20,7 +20,7 @@ export class PodParts {
   portsEnd = 0
   phase = 0
   phaseEnd = 0
-  createdMs = -1
+  createdSeconds = -1
   hasContainers = false
   /** In the field for one. */
   hasAddress = false
@@ -36,7 +36,7 @@ export class PodParts {
     this.nodeEnd = 0
     this.portsEnd = 0
     this.phaseEnd = 0
-    this.createdMs = -1
+    this.createdSeconds = -1
     this.hasContainers = false
     this.hasAddress = false
     this.hasAddresses = false
@@ -67,7 +67,7 @@ export function readPodParts(reader: ProtobufReader, end: number, parts: PodPart
   }
   const { nameEnd, namespaceEnd, labelsEnd, nodeEnd, phaseEnd } = parts
   const isWhole = nameEnd > 0 && namespaceEnd > 0 && labelsEnd > 0 && nodeEnd > 0 && phaseEnd > 0
-  return isWhole && parts.hasContainers && parts.createdMs >= 0 && (parts.hasAddresses || !parts.hasAddress)
+  return isWhole && parts.hasContainers && parts.createdSeconds >= 0 && (parts.hasAddresses || !parts.hasAddress)
 }
 
 function readMetadata(reader: ProtobufReader, end: number, parts: PodParts): boolean {
@@ -95,9 +95,8 @@ function readMetadata(reader: ProtobufReader, end: number, parts: PodParts): boo
       parts.namespace = reader.at
       parts.namespaceEnd = its
     } else {
-      const seconds = readSeconds(reader, its)
-      if (seconds > LAST_SECOND) return false
-      parts.createdMs = seconds * 1000
+      parts.createdSeconds = readSeconds(reader, its)
+      if (parts.createdSeconds > LAST_SECOND) return false
     }
     reader.at = its
   }

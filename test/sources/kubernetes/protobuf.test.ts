@@ -12,7 +12,7 @@ import { InvalidProtobuf, message, ProtobufReader } from '../../../src/sources/k
 import { PROTOBUF, ProtobufListReader } from '../../../src/sources/kubernetes/protobuf-list-reader.ts'
 import { builtInResources } from '../../../src/sources/kubernetes/resources.ts'
 import { listsOf } from './api-server.ts'
-import { follow, pod, serve, soon } from './follow.ts'
+import { follow, pod, said, serve, soon } from './follow.ts'
 import { encodePodItem, encodePodListHead, podListEnd } from './protobuf-encoder.ts'
 
 const pods = builtInResources.find(({ kind }) => kind === 'Pod')!
@@ -33,7 +33,7 @@ function readInParts(bytes: Buffer, ...cuts: readonly number[]) {
   for (let i = 1; i < places.length; i++) reader.write(bytes.subarray(places[i - 1], places[i]))
   const page = reader.end()
   writer.flush()
-  return { page, objects: held.end().upserts, problems: held.problems }
+  return { page, objects: held.end().upserts.map(said), problems: held.problems }
 }
 
 function readJSON(items: readonly object[]) {
@@ -41,7 +41,7 @@ function readJSON(items: readonly object[]) {
   held.begin()
   const reader = new ListReader(pods.wanted, (item) => held.take(item))
   reader.write(Buffer.from(JSON.stringify({ metadata, items })))
-  return { page: reader.end(), objects: held.end().upserts, problems: held.problems }
+  return { page: reader.end(), objects: held.end().upserts.map(said), problems: held.problems }
 }
 
 /** Of a deployment, of a job, and what people make by hand. */
