@@ -3,13 +3,16 @@ import { KnpError } from '../src/errors.ts'
 import { judgeCluster, runCluster } from './cluster.ts'
 import { judgeDatapath, machine, runDatapath } from './datapath.ts'
 import { judgeEngine, runEngine } from './engine.ts'
+import { judgeNode, runNode } from './node.ts'
 import { formatTable, type Judge, type Report } from './rows.ts'
 
-const usage = `usage: npm run bench -- engine|datapath|cluster [--json] [--seconds S] [--repetitions R] [--queues N] [--only NAME[,NAME]] [--load NAME]...
+const usage = `usage: npm run bench -- engine|datapath|node|cluster [--json] [--seconds S] [--repetitions R] [--queues N] [--only NAME[,NAME]] [--load NAME]...
 
   engine           decisions, compiling, updates and memory of the policy engine alone
   datapath         real traffic through a router with 10,000 workloads and 1,000 policies, beside no firewall, the ruleset
                    alone and a C loop that accepts all; needs root and a machine that does nothing else; 6 to 8 minutes
+  node             connections of a node's pods to each other, to services and from the node, on routed interfaces and on a
+                   bridge, without and with knp; needs root and a machine that does nothing else; 2 to 3 minutes
   cluster          knp run on a node of clusters of 1,000 to 100,000 pods: start, memory, CPU, how soon changes are in force,
                    beside a reader that discards what it reads; needs root and 3 GB
 
@@ -44,6 +47,7 @@ interface Benchmark {
 const benchmarks: Readonly<Record<string, Benchmark>> = {
   engine: { run: runEngine, repetitions: '5', judge: judgeEngine },
   datapath: { run: runDatapath, repetitions: '3', judge: judgeDatapath },
+  node: { run: runNode, repetitions: '3', judge: judgeNode },
   cluster: { run: runCluster, repetitions: '3', judge: judgeCluster },
 }
 

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
+import type { Network } from '../../src/lab/network.ts'
 import { nativeProgram } from '../native.ts'
-import type { Site } from '../scenarios.ts'
+import type { Ends } from './world.ts'
 
 /** One way of making traffic. */
 export interface Load {
@@ -53,14 +54,26 @@ const baselineTries = 4
 /** Processors that may be at work when nothing is measured; a run amid more has no CPU time. */
 const maxBase = 0.1
 
-/** Makes traffic between the two ends of a site and measures it. */
+/** Between which ends traffic is made. */
+export interface Path {
+  readonly network: Network
+  readonly ends: Ends
+  /** Which machine has the clients' addresses; left out: `client`. */
+  readonly from?: string
+  /** First and last of the servers' ports; left out: all that there are. */
+  readonly ports?: readonly [first: number, last: number]
+}
+
+/** Makes traffic between two ends and measures it. */
 export class LoadRunner {
-  readonly #site: Site
+  readonly #path: Path
+  readonly #ports: readonly [first: number, last: number]
   readonly #seconds: number
   #next = FEW_TUPLES
 
-  constructor(site: Site, seconds: number) {
-    this.#site = site
+  constructor(path: Path, seconds: number) {
+    this.#path = path
+    this.#ports = path.ports ?? PORTS
     this.#seconds = seconds
   }
 
@@ -71,8 +84,8 @@ export class LoadRunner {
 
   /** How many there are; after that they come again. */
   get known(): number {
-    const { clients, servers } = this.#site.ends
-    return clients.length * servers.length * (PORTS[1] - PORTS[0] + 1)
+    const { clients, servers } = this.#path.ends
+    return clients.length * servers.length * (this.#ports[1] - this.#ports[0] + 1)
   }
 
   async measure(load: Load, tuples: Tuples): Promise<Measurement> {
@@ -93,23 +106,23 @@ export class LoadRunner {
   }
 
   async #run({ concurrency, rate, kind }: Load, tuples: Tuples, seconds: number): Promise<LoadResult> {
-    const { network } = this.#site
-    const { clients, servers } = this.#site.ends
+    const { network, from = 'client' } = this.#path
+    const { clients, servers } = this.#path.ends
     const argv = [
       await nativeProgram('load'),
-      ...['--source', clients.join(','), '--destination', servers.join(','), '--ports', PORTS.join('-')],
+      ...['--source', clients.join(','), '--destination', servers.join(','), '--ports', this.#ports.join('-')],
       ...(tuples === 'few' ? ['--tuples', `${FEW_TUPLES}`] : ['--offset', `${this.#next}`]),
       ...['--concurrency', `${concurrency}`, '--seconds', `${seconds}`, ...kind],
       ...(rate === undefined ? [] : ['--rate', `${rate}`]),
     ]
-    const { code, stdout, stderr } = await network.exec('client', argv, { timeoutMs: seconds * 1000 + 20_000 })
+    const { code, stdout, stderr } = await network.exec(from, argv, { timeoutMs: seconds * 1000 + 20_000 })
     if (code !== 0) throw new Error(`load: ${stderr.trim()}`)
     return JSON.parse(stdout)
   }
 
   /** How many packets the router's queues have been given. 0 without a listener. */
   async #queueSequence(): Promise<number> {
-    const { network } = this.#site
+    const { network } = this.#path
     const { stdout } = await network.exec(network.router, ['cat', '/proc/net/netfilter/nfnetlink_queue'])
     return stdout
       .split('\n')
