@@ -51,6 +51,8 @@ export interface CompiledPolicy {
   readonly host?: HostProtection
   /** This machine is none of the nodes known: it decides for every workload whose traffic passes. */
   readonly isGateway: boolean
+  /** Some of `subjects` belong to workloads that run on other machines; only a gateway's do. */
+  readonly hasRemoteSubjects: boolean
   /** In which this machine's pods have their addresses, where a Node says so; the same list until that changes. */
   readonly podBlocks: readonly Block[]
   /** What may be decided otherwise than in the generation before. */
@@ -223,6 +225,7 @@ export class Compiler {
       protectedWorkloads: protection.count,
       selectedWorkloads: protection.selectedCount,
       isGateway: this.#identities.isNoNode,
+      hasRemoteSubjects: protection.hasRemote,
       ...(localHost !== OUTSIDE && { host: protection.host() }),
       podBlocks: this.#world.podBlocksOf(this.#localNode ?? ''),
       affected,
@@ -244,6 +247,7 @@ class Protection {
   readonly #bits: number[] = []
   readonly #selected = new Flags()
   readonly #protected = new Flags()
+  readonly #remote = new Flags()
   /** What is decided by address; this machine is by hook. */
   readonly subjects = new Subjects()
 
@@ -258,6 +262,10 @@ class Protection {
 
   get selectedCount(): number {
     return this.#selected.count
+  }
+
+  get hasRemote(): boolean {
+    return this.#remote.count > 0
   }
 
   /** @param touched identities whose own policies changed */
@@ -300,6 +308,7 @@ class Protection {
     this.#selected.set(index, isSelected)
     const isProtected = isSelected && this.#isDecidedHere(index, workload)
     this.#protected.set(index, isProtected)
+    this.#remote.set(index, isProtected && !this.#identities.isLocal(index))
     this.subjects.set(index, isProtected && index !== this.#identities.localHost ? workload.addresses : [])
   }
 

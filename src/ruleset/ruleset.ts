@@ -78,6 +78,8 @@ const MAX_INSTALLS = 5
 export interface Wanted {
   /** Addresses whose traffic is queued: of workloads, and of pods here that nobody knows. */
   readonly subjects: readonly Address[]
+  /** All subjects run on this machine: what it sends to them itself is never judged. */
+  readonly areSubjectsOwn?: boolean
   /** In which this machine's pods have their addresses: traffic is queued of those that are not `known`. */
   readonly pods?: readonly Block[]
   readonly known?: readonly Address[]
@@ -266,8 +268,8 @@ export class Ruleset {
       await this.#nft(objectsText(this.#config.remember))
       this.#mechanism = this.#insertDivertRules()
       this.#commitElements(this.#takeOver(), wanted, {}, hearing)
-      const { host, pods = [], failsafe = this.#config.failsafe } = wanted
-      await this.#nft(rulesText({ ...this.#config, failsafe, pods, ...(host && { host }) }))
+      const { host, areSubjectsOwn = false, pods = [], failsafe = this.#config.failsafe } = wanted
+      await this.#nft(rulesText({ ...this.#config, failsafe, areSubjectsOwn, pods, ...(host && { host }) }))
       this.#inRules = inRules(wanted)
       // Until now another version's rules may have asked, and otherwise than these do: what they had stamped is judged again.
       if (!isNew && this.#reference === undefined) this.#clearStamp(this.connectionStamp)
@@ -542,12 +544,17 @@ class SetElements {
 }
 
 /** What of the wanted stands in rules. */
-function inRules({ host, pods = [], failsafe }: Wanted): string {
+function inRules({ host, areSubjectsOwn = false, pods = [], failsafe }: Wanted): string {
   const blocks = (all: readonly Block[]) => all.map(formatBlock)
   // The failsafe is this machine's own: it is in no rule where that is not judged.
   const passing = host &&
     failsafe && [...failsafe.inbound.map(formatFailsafe), '', ...failsafe.outbound.map(formatFailsafe)]
-  return JSON.stringify([host && [host.ingress, host.egress, blocks(host.forwards)], passing, blocks(pods)])
+  return JSON.stringify([
+    host && [host.ingress, host.egress, blocks(host.forwards)],
+    passing,
+    areSubjectsOwn,
+    blocks(pods),
+  ])
 }
 
 function keyText(key: Uint8Array): string {

@@ -36,6 +36,8 @@ export interface RulesetOptions {
   readonly host?: HostTraffic
   /** The group of the packet log that is told what the kernel answers by what it remembers; absent where nobody reads it. */
   readonly logGroup?: number
+  /** All subjects run on this machine: what it sends to them itself is never judged. */
+  readonly areSubjectsOwn?: boolean
   /** In which this machine's pods get their addresses: those of them that nobody knows are asked about. */
   readonly pods?: readonly Block[]
 }
@@ -216,6 +218,8 @@ const ordinaryChains = [
   'learn_denied',
   'audited',
   'keep',
+  'own',
+  'exempt',
   'prepare',
   'subjects',
   'unanswered',
@@ -236,6 +240,7 @@ function* chainRules({
   remember,
   host,
   logGroup,
+  areSubjectsOwn = false,
   pods = [],
 }: RulesetOptions): Generator<readonly [chain: string, rules: readonly string[]]> {
   const {
@@ -289,7 +294,7 @@ function* chainRules({
       `ip daddr @${sets.subjects4} goto judge`,
       `ip6 saddr @${sets.subjects6} goto judge`,
       `ip6 daddr @${sets.subjects6} goto judge`,
-      ...unknownPodRules(pods),
+      ...unknownPodRules(pods, ['saddr', 'daddr'], 'judge'),
     ],
   ]
   const beyond = mode === 'audit' ? 'accept' : 'drop'
@@ -435,6 +440,20 @@ function* chainRules({
     ['counter name audited', `${isCurrent} jump keep`, `${clear} accept`],
   ]
   yield ['keep', keep]
+  // Nobody is asked about what this machine begins with its own pods: kubelet's probes pass while nobody answers, too. What has
+  // no beginning may be the pod's reply to what is no connection of this machine's any more.
+  yield [
+    'own',
+    areSubjectsOwn
+      ? [
+          `${isNoBeginning} return`,
+          `ip daddr @${sets.subjects4} goto exempt`,
+          `ip6 daddr @${sets.subjects6} goto exempt`,
+          ...unknownPodRules(pods, ['daddr'], 'exempt'),
+        ]
+      : [],
+  ]
+  yield ['exempt', ['jump keep', 'accept']]
   yield ['learn_allowed', [...keep, ...remembering(learnt.allowed4, learnt.allowed6, remember.allowedMs)]]
   yield [
     'unanswered',
@@ -467,6 +486,7 @@ function* chainRules({
       'fib saddr type != local jump subjects',
       `${isQueued} ${ask(forwarded)} accept`,
       'fib saddr type != local accept',
+      'ct state new jump own',
       ...(isHostJudged ? hostRules('output', failsafe, pickedUp) : []),
     ],
   ]
@@ -510,14 +530,14 @@ function hostRules(hook: 'input' | 'output', failsafe: Failsafe, pickedUp: Picke
 }
 
 /** What comes from or goes to a pod of this machine that nobody knows. */
-function unknownPodRules(pods: readonly Block[]): string[] {
+function unknownPodRules(pods: readonly Block[], ends: readonly string[], chain: string): string[] {
   return [true, false].flatMap((v4) => {
     const blocks = pods.filter(({ address }) => isIPv4(address) === v4)
     if (blocks.length === 0) return []
     const ip = v4 ? 'ip' : 'ip6'
     const set = `{ ${withoutInner(blocks).map(formatBlock).join(', ')} }`
     const known = v4 ? sets.known4 : sets.known6
-    return ['saddr', 'daddr'].map((end) => `${ip} ${end} ${set} ${ip} ${end} != @${known} goto judge`)
+    return ends.map((end) => `${ip} ${end} ${set} ${ip} ${end} != @${known} goto ${chain}`)
   })
 }
 

@@ -5,7 +5,8 @@ import { createNetwork } from '../../src/lab/network.ts'
 import { ping, sendPackets, sniff } from '../tools/raw.ts'
 import { until } from '../until.ts'
 import { icmpMessage, ipPacket, protocols, udpDatagram } from './packets.ts'
-import { networkPolicy, Product, pod, policies, skip } from './product.ts'
+import { forgetful, networkPolicy, Product, pod, policies, skip } from './product.ts'
+import { now } from './streams.ts'
 
 const client = ['10.77.1.2', 'fd77:1::2']
 const db = ['10.77.2.2', 'fd77:2::2']
@@ -112,6 +113,82 @@ for (const place of places) {
     })
   })
 }
+
+for (const place of places) {
+  t.test(`nobody answers, and all is closed: ${place.name}`, { skip }, async (t) => {
+    const network = await createNetwork({
+      prefix: 'knpk',
+      hosts: [
+        { name: 'client', addresses: client },
+        { name: 'db', addresses: db },
+      ],
+    })
+    t.after(() => network.destroy())
+    const folder = await policies()
+    t.after(() => folder.close())
+    const node = 'node' in place ? { node: place.node } : {}
+    await folder.write('all.yaml', [
+      pod({ name: 'db', addresses: db, ...node }),
+      networkPolicy('allow', { ingress: [{}] }),
+    ])
+    const [outside, inside, router] = await Promise.all(
+      ['client', 'db', 'router'].map((host) => Agent.start(network, host)),
+    )
+    for (const address of db) {
+      for (const protocol of ['tcp', 'udp'] as const) await inside!.listen({ protocol, address, port: 80 })
+    }
+    const product = await Product.start(network, folder, {
+      args: [...place.args, ...forgetful, '--on-failure', 'closed'],
+    })
+    const outcomes = async (agent: Agent) => {
+      const probes = db.flatMap((address) =>
+        (['tcp', 'udp'] as const).map((protocol) => agent.probe({ protocol, address, port: 80, timeoutMs: 500 })),
+      )
+      const pings = db.map((address) =>
+        ping(network, agent === router ? 'router' : 'client', address, { timeoutMs: 500 }),
+      )
+      const answers = (await Promise.all(probes)).map(({ ok, error }) => (ok ? 'reached' : error))
+      const replies = (await Promise.all(pings)).map(([reply]) => (reply === 'reply' ? 'reached' : reply))
+      return [...new Set([...answers, ...replies])]
+    }
+    t.same(await outcomes(outside!), ['reached'])
+    const { queued } = (await product.status()).counters
+    t.same(await outcomes(router!), ['reached'])
+    const asked = (await product.status()).counters.queued - queued
+    if (place.isLocal) t.equal(asked, 0, 'nobody is asked about what the node sends to its own pods')
+    else t.ok(asked >= 6, `${asked} packets of what a gateway sends to others' pods were asked about`)
+    await product.stop('SIGKILL')
+    t.same(await outcomes(router!), place.isLocal ? ['reached'] : ['timeout'], 'the node, to the pod')
+    t.same(await outcomes(outside!), ['timeout'], 'another, to the pod')
+  })
+}
+
+t.test('a gateway whose pods come to be those of another machine', { skip }, async (t) => {
+  const network = await createNetwork({ prefix: 'knpk', hosts: [{ name: 'db', addresses: db }] })
+  t.after(() => network.destroy())
+  const folder = await policies()
+  t.after(() => folder.close())
+  const write = (node: object) => folder.write('all.yaml', [pod({ name: 'db', addresses: db, ...node }), denyAll])
+  await write({})
+  const [inside, router] = await Promise.all(['db', 'router'].map((host) => Agent.start(network, host)))
+  for (const address of db) {
+    await inside!.listen({ protocol: 'tcp', address, port: 80 })
+    await inside!.push({ address, port: 90, intervalMs: 20, durationMs: 30_000 })
+  }
+  const product = await Product.start(network, folder, { args: ['--node-name', 'gateway'] })
+  const probes = async () => {
+    const all = db.map((address) => router!.probe({ protocol: 'tcp', address, port: 80, timeoutMs: 500 }))
+    return (await Promise.all(all)).map(({ ok, error }) => (ok ? 'reached' : error))
+  }
+  const open = await Promise.all(db.map((address) => router!.subscribe({ address, port: 90, durationMs: 30_000 })))
+  t.equal(await now(open), 'flows')
+  t.same(await probes(), ['reached', 'reached'], 'pods that name no node are its own')
+  await product.change(() => write({ node: 'n1' }))
+  t.equal(await now(open), 'nothing', 'what was never judged is judged now')
+  t.same(await probes(), ['timeout', 'timeout'])
+  await product.change(() => write({}))
+  t.same(await probes(), ['reached', 'reached'])
+})
 
 /** From the client to the pod, about a packet that nobody sent. */
 function icmp(type: number, code: number): Buffer {
