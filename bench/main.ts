@@ -12,7 +12,7 @@ const usage = `usage: npm run bench -- engine|datapath|node|cluster [--json] [--
   datapath         real traffic through a router with 10,000 workloads and 1,000 policies, beside no firewall, the ruleset
                    alone and a C loop that accepts all; needs root and a machine that does nothing else; 6 to 8 minutes
   node             connections of a node's pods to each other, to services and from the node, on routed interfaces and on a
-                   bridge, without and with knp; needs root and a machine that does nothing else; 2 to 3 minutes
+                   bridge, without and with knp; needs root and a machine that does nothing else; 4 minutes
   cluster          knp run on a node of clusters of 1,000 to 100,000 pods: start, memory, CPU, how soon changes are in force,
                    beside a reader that discards what it reads; needs root and 3 GB
 

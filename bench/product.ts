@@ -30,7 +30,7 @@ export const product: Product = {
     await inRouter(site, [process.execPath, program, 'ruleset', 'remove'])
   },
   allowMark: () => ({ and: ~marks.packetMask >>> 0, or: marks.allowed | (1 << marks.stampShift) }),
-  async startFirewall(site, { isLogged }) {
+  async startFirewall(site, { isLogged, nodeName }) {
     const folder = await mkdtemp(join(tmpdir(), 'knp-bench-'))
     await mkdir(join(folder, 'policies'))
     await writeFile(join(folder, 'policies', 'world.yaml'), worldYaml(site.ends))
@@ -56,6 +56,7 @@ export const product: Product = {
         '--state-dir',
         join(folder, 'state'),
         isLogged ? '--remember-log' : '--no-remember-log',
+        ...(nodeName === undefined ? [] : ['--node-name', nodeName]),
       ],
       {
         stdio: ['ignore', 'pipe', 'inherit'],

@@ -68,9 +68,15 @@ export interface Product {
    * `remember.log`. Resolves, when it judges packets,
    * to what stops it and removes its ruleset.
    */
-  startFirewall(site: Site, options: { readonly isLogged: boolean }): Promise<() => Promise<void>>
+  startFirewall(site: Site, options: FirewallChoice): Promise<() => Promise<void>>
   /** The same with the world in memory, where it can be changed. */
   startChanging(site: Site): Promise<ChangingFirewall>
+}
+
+export interface FirewallChoice {
+  readonly isLogged: boolean
+  /** Which of the world's nodes the router is; left out: none, a gateway, which decides for every workload. */
+  readonly nodeName?: string
 }
 
 /** A firewall whose workloads get other labels. */
