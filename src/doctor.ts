@@ -123,10 +123,9 @@ async function checkRules(netlink: Netlink): Promise<Finding> {
     failsafe: defaultFailsafe,
     remember: configDefaults.remember,
   } as const
-  const text = (objectsText(options.remember) + rulesText({ ...options, host: probeHost })).replaceAll(
-    `inet ${TABLE}`,
-    `inet ${PROBE}`,
-  )
+  const text = (
+    objectsText(options.remember) + rulesText({ ...options, host: probeHost, areSubjectsOwn: true })
+  ).replaceAll(`inet ${TABLE}`, `inet ${PROBE}`)
   try {
     await runNft(text, ['--check'])
     return { check: 'rules', result: 'ok', detail: 'the kernel has every expression that the ruleset uses' }

@@ -91,6 +91,9 @@ export const learnt = {
  */
 const tuple = (ip: 'ip' | 'ip6') => `iif . ${ip} saddr . ${ip} daddr . meta l4proto . th dport`
 
+/** Where it goes in the end is not what its header says: never allowed, and only who reads it knows. */
+const hasOtherEnd = 'exthdr rt exists return'
+
 /**
  * Only what begins a connection with ports is remembered, and answered by what is. (`th dport` of ICMP would be its id; a TCP
  * packet in the midst may go either way.)
@@ -99,8 +102,7 @@ const unlessBeginning = [
   'ct state != new return',
   'meta l4proto != { tcp, udp, sctp } return',
   'meta l4proto tcp tcp flags & (fin | syn | rst | ack) != syn return',
-  // Where it goes in the end is not what its header says: never allowed, and only who reads it knows.
-  'exthdr rt exists return',
+  hasOtherEnd,
 ]
 
 /**
@@ -447,6 +449,7 @@ function* chainRules({
     areSubjectsOwn
       ? [
           `${isNoBeginning} return`,
+          hasOtherEnd,
           `ip daddr @${sets.subjects4} goto exempt`,
           `ip6 daddr @${sets.subjects6} goto exempt`,
           ...unknownPodRules(pods, ['daddr'], 'exempt'),

@@ -167,6 +167,24 @@ t.test('what is denied is dropped, or refused where that can be told from a forg
   t.notMatch(rulesText(defaults), 'reject')
 })
 
+t.test('what is sent from here to pods that run here is stamped at its beginning', async (t) => {
+  t.same(
+    chainOf(rulesText({ ...defaults, areSubjectsOwn: false }), 'own'),
+    [''],
+    'not where subjects may run elsewhere',
+  )
+  const pods = ['10.244.1.0/24', 'fd00:1::/64'].map((text) => parseBlock(text)!)
+  t.same(chainOf(rulesText({ ...defaults, areSubjectsOwn: true, pods }), 'own'), [
+    'tcp flags & (fin | syn | rst | ack) != syn return',
+    'exthdr rt exists return',
+    'ip daddr @subjects4 goto exempt',
+    'ip6 daddr @subjects6 goto exempt',
+    'ip daddr { 10.244.1.0/24 } ip daddr != @known4 goto exempt',
+    'ip6 daddr { fd00:1::/64 } ip6 daddr != @known6 goto exempt',
+  ])
+  t.same(chain('exempt'), ['jump keep', 'accept'])
+})
+
 t.test('pods that nobody knows are asked about, by where pods get their addresses', async (t) => {
   const subjects = chain('subjects')
   t.same(chainOf(rulesText({ ...defaults, pods: [] }), 'subjects'), subjects, 'not where that is not known')
@@ -413,9 +431,10 @@ t.test('at output, what comes from elsewhere is told first, and never taken for 
     'fib saddr type != local jump subjects',
     `meta mark & 0x40000000 != 0 meta mark set meta mark | 0x08000000 accept`,
     'fib saddr type != local accept',
+    'ct state new jump own',
   ]
   t.same(chain('before_output'), fromElsewhere)
-  t.same(hostChain('before_output', both).slice(0, 4), fromElsewhere)
+  t.same(hostChain('before_output', both).slice(0, 5), fromElsewhere)
 })
 
 t.test('what is forwarded to those behind this machine', async (t) => {

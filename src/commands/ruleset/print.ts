@@ -40,7 +40,11 @@ export default class RulesetPrint extends KnpCommand {
     const pods = unknownPodsOf(config).podBlocks
     const failsafe = failsafeOf(config)
     const logGroup = remember.isLogged ? { logGroup: queue.first } : {}
-    const rules = rulesText({ marks, mode, ...logGroup, onFailure, denyWith, remember, failsafe, pods })
+    const rules = rulesText({
+      ...{ marks, mode, ...logGroup, onFailure, denyWith, remember, failsafe, pods },
+      // On a gateway they may not be.
+      areSubjectsOwn: true,
+    })
     const text = objectsText(remember) + rules + divert.join('')
     await this.finish({ schema: 'knp.ruleset/v1', text }, text)
   }
