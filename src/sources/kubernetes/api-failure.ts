@@ -29,10 +29,20 @@ export class ApiFailure extends Error {
   }
 }
 
+/** What the API server told could be read, and not be taken: no trouble of its or the network's. */
+export class Defect extends Error {
+  override readonly name = 'Defect'
+
+  constructor(subject: string, cause: unknown) {
+    super(`${subject} cannot be taken, which is a defect of knp: ${(cause as Error).message}`, { cause })
+  }
+}
+
 /** As commands end with it. */
 export function asKnpError(cause: unknown): KnpError {
   if (cause instanceof KnpError) return cause
   const { message } = cause as Error
+  if (cause instanceof Defect) return new KnpError('INTERNAL', message, { cause })
   if (cause instanceof ApiFailure && cause.isRefusal) return new KnpError('API_REFUSED', message, { cause })
   return new KnpError('UNREACHABLE', message, {
     cause,

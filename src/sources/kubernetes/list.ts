@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { ApiClient } from './api-client.ts'
 import { JSON_TYPE } from './api-client.ts'
-import { ApiFailure } from './api-failure.ts'
+import { ApiFailure, Defect } from './api-failure.ts'
 import { InvalidJson, RecentTexts } from './json-scanner.ts'
 import { type ListPage, ListReader } from './list-reader.ts'
 import { InvalidProtobuf, type ProtobufReader, type WantedMessage } from './protobuf.ts'
@@ -82,6 +82,7 @@ class AskedPage {
   /** Throws ApiFailure. */
   async read({ taker, texts, onNext }: PageTaker): Promise<ListPage> {
     const { wanted, wantedMessage } = this.#resource
+    const subject = `the API server's answer to ${this.#path}`
     const answer = await this.#answer
     const isProtobuf = wantedMessage && answer.headers['content-type']?.startsWith(PROTOBUF)
     const reader = isProtobuf
@@ -90,17 +91,18 @@ class AskedPage {
     try {
       await readWhole(answer, (chunk) => {
         // Those that come from a socket are of another form than all others: what reads both would be compiled twice.
-        reader.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
+        try {
+          reader.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length))
+        } catch (cause) {
+          throw isUnreadable(cause) ? cause : new Defect(subject, cause)
+        }
         if (reader.next !== undefined) onNext(reader.next)
       })
       return reader.end()
     } catch (cause) {
       answer.destroy()
-      if (cause instanceof ApiFailure || this.#signal.aborted) throw cause
-      const subject = `the API server's answer to ${this.#path}`
-      if (cause instanceof InvalidJson || cause instanceof InvalidProtobuf) {
-        throw new ApiFailure(`${subject} cannot be read: ${cause.message}`, { cause })
-      }
+      if (cause instanceof ApiFailure || cause instanceof Defect || this.#signal.aborted) throw cause
+      if (isUnreadable(cause)) throw new ApiFailure(`${subject} cannot be read: ${cause.message}`, { cause })
       throw new ApiFailure(`${subject} breaks off: ${(cause as Error).message}`, { cause })
     }
   }
@@ -112,6 +114,10 @@ class AskedPage {
       () => {},
     )
   }
+}
+
+function isUnreadable(cause: unknown): cause is Error {
+  return cause instanceof InvalidJson || cause instanceof InvalidProtobuf
 }
 
 /** Has an item in the API server's own encoding taken. Throws InvalidProtobuf. */

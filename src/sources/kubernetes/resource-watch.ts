@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Delta, PolicyObject } from '../../engine/index.ts'
 import type { ApiClient } from './api-client.ts'
-import { ApiFailure } from './api-failure.ts'
+import { ApiFailure, Defect } from './api-failure.ts'
 import type { HeldObjects } from './held-objects.ts'
 import { fields, readJson, type Wanted } from './json-scanner.ts'
 import { listInto } from './list-into.ts'
@@ -134,14 +134,18 @@ export class ResourceWatch {
         const end = bytes.lastIndexOf(NEWLINE) + 1
         this.#heard()
         if (end > 0) isShort = false
-        this.#takeEvents(bytes, end)
+        try {
+          this.#takeEvents(bytes, end)
+        } catch (cause) {
+          throw cause instanceof ApiFailure ? cause : new Defect(`an event of ${this.resource.name}`, cause)
+        }
         rest = bytes.subarray(end)
       }
     } catch (cause) {
       answer.destroy()
       // What went wrong before this watch went well is over.
       if (!isShort || performance.now() - startedMs >= SHORT_WATCH_MS) this.#failures = 0
-      if (cause instanceof ApiFailure || signal.aborted) throw cause
+      if (cause instanceof ApiFailure || cause instanceof Defect || signal.aborted) throw cause
       throw new BrokenWatch(`the watch of ${this.resource.name} breaks off: ${(cause as Error).message}`, { cause })
     }
     if (isShort && performance.now() - startedMs < SHORT_WATCH_MS) {

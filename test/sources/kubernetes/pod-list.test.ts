@@ -1,5 +1,6 @@
 import t from 'tap'
 import { ApiClient } from '../../../src/sources/kubernetes/api-client.ts'
+import { list } from '../../../src/sources/kubernetes/list.ts'
 import { listPods } from '../../../src/sources/kubernetes/pod-list.ts'
 import { builtInResources } from '../../../src/sources/kubernetes/resources.ts'
 import { listsOf } from './api-server.ts'
@@ -51,4 +52,23 @@ t.test('pods that cannot be taken end their list, and nothing else', async (t) =
   const { pageSize, answerMs, silenceMs, freshMs } = quick
   const data = { listed: { path, wanted }, pageSize, timing: { answerMs, silenceMs, freshMs } }
   await t.rejects(listPods(api, data, taker, new AbortController().signal), { message: 'a defect' })
+})
+
+t.test('what cannot be taken of a list is told as a defect, not as a network that fails', async (t) => {
+  const server = await serve(t)
+  server.put(pod('a'))
+  const api = new ApiClient(async () => server.access(), quick)
+  t.teardown(() => api.close())
+  const { path, wanted } = builtInResources[0]!
+  const taker = {
+    begin() {},
+    take() {
+      throw new Error('too bad')
+    },
+  }
+  const listed = list(api, { resource: { path, wanted }, pageSize: 3 }, taker, new AbortController().signal)
+  await t.rejects(listed, {
+    name: 'Defect',
+    message: "the API server's answer to /api/v1/pods?limit=3 cannot be taken, which is a defect of knp: too bad",
+  })
 })
