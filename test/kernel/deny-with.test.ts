@@ -415,6 +415,11 @@ t.test('what is never answered', { skip }, async (t) => {
     t.same(await met(lab, 'near', edge, 81), silent)
     t.same(
       await met(lab, 'router', db, 81),
+      { ...refused, 'IPv4 udp': 'refused', 'IPv6 udp': 'refused' },
+      'nobody is asked about the own pod: it refuses itself',
+    )
+    t.same(
+      await met(lab, 'router', cache, 81),
       { ...silent, 'IPv4 udp': 'prohibited', 'IPv6 udp': 'prohibited' },
       'sending fails, as it does wherever output drops at once',
     )
