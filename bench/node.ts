@@ -1,5 +1,5 @@
 import { type Load, LoadRunner, type Measurement, type Tuples } from './datapath/measure.ts'
-import { createPlace, type Place, type PlaceName, pathNames, placeNames } from './node/places.ts'
+import { createPlace, type Place, type PlaceName, PROBE, pathNames, placeNames } from './node/places.ts'
 import { product } from './product.ts'
 import { type Judge, type Report, type Row, relateTo, summarize } from './rows.ts'
 import type { Site } from './scenarios.ts'
@@ -21,8 +21,8 @@ const NODE = 'node-0'
 const load: Load = { name: 'TCP, 1 at a time', unit: 'connection', concurrency: 1, kind: [] }
 
 /** What a node's connections meet. */
-const states = ['no firewall', 'knp, known', 'knp, new'] as const
-type State = (typeof states)[number]
+const states = { free: 'no firewall', known: 'knp, known', fresh: 'knp, new' } as const
+type State = (typeof states)[keyof typeof states]
 
 const failures = 'failures'
 const queued = 'queued per connection'
@@ -31,7 +31,7 @@ const queued = 'queued per connection'
 export const judgeNode: Judge = ({ scenario, metric, value }) => {
   if (metric.endsWith(failures)) return value === 0
   if (!metric.endsWith(queued)) return undefined
-  const isAsked = scenario.endsWith(states[2]) && !metric.startsWith(pathNames[2])
+  const isAsked = scenario.endsWith(states.fresh) && !metric.startsWith(PROBE)
   return isAsked ? value >= 1 : value === 0
 }
 
@@ -56,11 +56,11 @@ export async function runNode({ seconds, repetitions, progress }: NodeOptions): 
       }
       for (let repetition = 1; repetition <= repetitions; repetition++) {
         progress?.(`${name}: repetition ${repetition} of ${repetitions}`)
-        await measure('no firewall', 'new')
+        await measure(states.free, 'new')
         const stop = await product.startFirewall(siteOf(place), { isLogged: true, nodeName: NODE })
         try {
-          await measure('knp, known', 'few')
-          await measure('knp, new', 'new')
+          await measure(states.known, 'few')
+          await measure(states.fresh, 'new')
         } finally {
           await stop()
         }
@@ -72,7 +72,7 @@ export async function runNode({ seconds, repetitions, progress }: NodeOptions): 
   }
   const related = relateTo(({ scenario }) => {
     const [place] = scenario.split(': ')
-    return `${place}: ${states[0]}`
+    return `${place}: ${states.free}`
   }, rows)
   return { schema: 'knp.bench/v1', rows: related }
 }

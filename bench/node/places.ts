@@ -19,7 +19,8 @@ export interface Place {
   destroy(): Promise<void>
 }
 
-export const pathNames = ['pod to pod', 'pod to service', 'probe by the node'] as const
+export const PROBE = 'probe by the node'
+export const pathNames = ['pod to pod', 'pod to service', PROBE] as const
 export type PathName = (typeof pathNames)[number]
 
 /** Pods of each kind. */
@@ -59,7 +60,7 @@ export async function createPlace(name: PlaceName): Promise<Place> {
           ends: { clients: ends.clients, servers: services },
           ports: [MIDDLE + 1, PORTS[1]],
         },
-        'probe by the node': { network, ends: { clients: [node], servers: ends.servers }, from: network.router },
+        [PROBE]: { network, ends: { clients: [node], servers: ends.servers }, from: network.router },
       },
       async destroy() {
         await endProcess(server)
