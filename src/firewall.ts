@@ -379,7 +379,7 @@ export class Firewall {
     await this.#threads.swap(compiled.generation, stamp, pods.hasOtherPlaces || !isSure ? pods.view.places : undefined)
     this.#figures.swapped(this.#threads, this.#compiled, compiled)
     this.#compiled = compiled
-    if (stamp !== this.#stamp || pods.hasOtherPlaces) {
+    if (stamp !== this.#stamp || pods.hasOtherPlaces || pods.hasOtherOwn) {
       this.#stamp = stamp
       await this.#ruleset.update(this.#wanted, change)
       this.#revocation.schedule()
@@ -471,7 +471,6 @@ export class Firewall {
   }
 
   #noteStalePods(): void {
-    if (!followsPods(this.#options)) return
     this.#arePodsStale = true
     this.#endPause?.()
     this.#schedule()

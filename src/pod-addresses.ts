@@ -1,6 +1,7 @@
 import type { UnknownLocal } from './datapath/judge.ts'
 import { noPodPlaces, type PodPlaces } from './datapath/local-pods.ts'
 import { addressSet } from './engine/address.ts'
+import { workloadOf } from './engine/identity.ts'
 import {
   type Address,
   type Block,
@@ -31,6 +32,8 @@ export interface PodView {
   readonly unknown: readonly Address[]
   /** Of the addresses in `places.blocks` those that somebody has. */
   readonly known: readonly Address[]
+  /** An address of this machine's own is a pod's: what is sent from it may be the pod's. */
+  readonly isOwnTaken: boolean
 }
 
 /** A view, and how it differs from the one before. */
@@ -38,11 +41,13 @@ export interface PodChange {
   readonly view: PodView
   /** The packet threads are to be told. */
   readonly hasOtherPlaces: boolean
+  /** `isOwnTaken` is not what it was. */
+  readonly hasOtherOwn: boolean
   readonly unknown: SubjectChange
   readonly known: SubjectChange
 }
 
-const noView: PodView = { places: noPodPlaces, unknown: [], known: [] }
+const noView: PodView = { places: noPodPlaces, unknown: [], known: [], isOwnTaken: false }
 
 /**
  * Keeps in mind which addresses are those of this machine's pods, and which of them no source knows: a pod runs for up to
@@ -96,14 +101,22 @@ export class PodAddresses {
     const knownChange = this.#settleKnown(compiled, hasOtherPlaces ? undefined : changed)
     const unknown = this.#routedPods.filter((address) => !compiled.engine.knows(address))
     const known = this.#known
+    const isOwnTaken = this.#own.some((address) => isPods(compiled, address))
     this.#view = {
       places,
       unknown,
+      isOwnTaken,
       get known() {
         return [...known.values()]
       },
     }
-    return { view: this.#view, hasOtherPlaces, unknown: difference(former.unknown, unknown), known: knownChange }
+    return {
+      view: this.#view,
+      hasOtherPlaces,
+      hasOtherOwn: former.isOwnTaken !== isOwnTaken,
+      unknown: difference(former.unknown, unknown),
+      known: knownChange,
+    }
   }
 
   /** Most changes leave them as they are. */
@@ -167,6 +180,10 @@ function everyAddress({ identities }: CompiledPolicy, places: PodPlaces): Addres
     for (const address of workload.addresses) if (isPlaced(places, address)) addresses.push(address)
   }
   return addresses
+}
+
+function isPods({ identities: { tables, workloads } }: CompiledPolicy, address: Address): boolean {
+  return workloads[workloadOf(tables, address)]?.isHost === false
 }
 
 function isPlaced({ blocks }: PodPlaces, address: Address): boolean {

@@ -11,7 +11,7 @@ export function wantedBy(compiled: CompiledPolicy, answerStamp: number, pods: Po
     get subjects() {
       return [...compiled.subjects, ...pods.unknown]
     },
-    areSubjectsOwn: !compiled.hasRemoteSubjects,
+    areSubjectsOwn: compiled.areSubjectsOwnPods && !pods.isOwnTaken,
     pods: pods.places.blocks,
     get known() {
       return pods.known

@@ -110,6 +110,20 @@ t.test('routes and own addresses that come and go', async (t) => {
   t.same(texts(pods.settle(compiled, []).unknown), { added: [], removed: ['203.0.113.7'] })
 })
 
+t.test('an own address that a pod has', async (t) => {
+  const compiler = new Compiler(policyKinds, 'n1')
+  const pods = new PodAddresses([], () => false)
+  const own = addressesOf('192.0.2.1', '10.244.1.5')
+  pods.setOwn(own)
+  const lone = compiler.update({ upserts: read(node + policy), deletes: [] })
+  t.match(pods.settle(lone, undefined), { hasOtherOwn: false, view: { isOwnTaken: false } })
+  const taken = compiler.update({ upserts: read(podLine('edge/twin', '10.244.1.5', 'app: twin')), deletes: [] })
+  t.match(pods.settle(taken, taken.affected.addresses), { hasOtherOwn: true, view: { isOwnTaken: true } })
+  t.match(pods.settle(taken, []), { hasOtherOwn: false, view: { isOwnTaken: true } })
+  pods.setOwn(own.slice(0, 1))
+  t.match(pods.settle(taken, []), { hasOtherOwn: true, view: { isOwnTaken: false } })
+})
+
 t.test('where nothing can select a pod, none is looked for', async (t) => {
   const compiler = new Compiler(policyKinds, 'n1')
   const pods = new PodAddresses([], ({ known }: CompiledPolicy) => known.policies > 0)

@@ -51,8 +51,8 @@ export interface CompiledPolicy {
   readonly host?: HostProtection
   /** This machine is none of the nodes known: it decides for every workload whose traffic passes. */
   readonly isGateway: boolean
-  /** Some of `subjects` belong to workloads that run on other machines; only a gateway's do. */
-  readonly hasRemoteSubjects: boolean
+  /** All `subjects` belong to pods that run on this machine; a gateway's do not. */
+  readonly areSubjectsOwnPods: boolean
   /** In which this machine's pods have their addresses, where a Node says so; the same list until that changes. */
   readonly podBlocks: readonly Block[]
   /** What may be decided otherwise than in the generation before. */
@@ -225,7 +225,7 @@ export class Compiler {
       protectedWorkloads: protection.count,
       selectedWorkloads: protection.selectedCount,
       isGateway: this.#identities.isNoNode,
-      hasRemoteSubjects: protection.hasRemote,
+      areSubjectsOwnPods: protection.areOwnPods,
       ...(localHost !== OUTSIDE && { host: protection.host() }),
       podBlocks: this.#world.podBlocksOf(this.#localNode ?? ''),
       affected,
@@ -247,7 +247,8 @@ class Protection {
   readonly #bits: number[] = []
   readonly #selected = new Flags()
   readonly #protected = new Flags()
-  readonly #remote = new Flags()
+  /** Of the protected those that are no pods of this machine, without this machine itself. */
+  readonly #others = new Flags()
   /** What is decided by address; this machine is by hook. */
   readonly subjects = new Subjects()
 
@@ -264,8 +265,8 @@ class Protection {
     return this.#selected.count
   }
 
-  get hasRemote(): boolean {
-    return this.#remote.count > 0
+  get areOwnPods(): boolean {
+    return this.#others.count === 0
   }
 
   /** @param touched identities whose own policies changed */
@@ -308,7 +309,7 @@ class Protection {
     this.#selected.set(index, isSelected)
     const isProtected = isSelected && this.#isDecidedHere(index, workload)
     this.#protected.set(index, isProtected)
-    this.#remote.set(index, isProtected && !this.#identities.isLocal(index))
+    this.#others.set(index, isProtected && this.#isOther(index, workload))
     this.subjects.set(index, isProtected && index !== this.#identities.localHost ? workload.addresses : [])
   }
 
@@ -318,6 +319,10 @@ class Protection {
     if (addresses.length === 0 && index !== localHost) return false
     // A machine that is none of the nodes is on the way of others' traffic, a gateway: there every workload's is decided.
     return isNoNode || this.#identities.isLocal(index)
+  }
+
+  #isOther(index: number, { isHost }: Workload): boolean {
+    return isHost ? index !== this.#identities.localHost : !this.#identities.isLocal(index)
   }
 
   #bitsOf(identity: number): number {

@@ -144,8 +144,8 @@ function deltaFor(objects: readonly PlainObject[], { upserts, deletes }: PlainDe
 }
 
 /** Whose traffic is to be decided, in an order that says nothing. */
-function protectionText({ subjects, host, isGateway, hasRemoteSubjects }: CompiledPolicy): string {
-  return JSON.stringify({ subjects: subjects.map(formatAddress).sort(), host, isGateway, hasRemoteSubjects })
+function protectionText({ subjects, host, isGateway, areSubjectsOwnPods }: CompiledPolicy): string {
+  return JSON.stringify({ subjects: subjects.map(formatAddress).sort(), host, isGateway, areSubjectsOwnPods })
 }
 
 function isAffected({ affected }: CompiledPolicy, flow: OracleFlow): boolean {

@@ -278,6 +278,12 @@ t.test('addresses whose traffic is decided', async (t) => {
   t.match(far, { protectedWorkloads: 0, selectedWorkloads: 1, isGateway: true }, 'a host elsewhere without an address')
 })
 
+t.test('a second host of this machine is no pod of it', async (t) => {
+  const own = (others: string) => worldOf(ends + others + denyAll, 'n1').compiled.areSubjectsOwnPods
+  t.equal(own(''), true)
+  t.equal(own(hostLine('edge/zzz', 'role: web', 'node: n1, addresses: [198.51.100.9]')), false)
+})
+
 t.test('one machine is one host', async (t) => {
   const twins = ['b', 'a'].map((name) => hostLine(`edge/${name}`, 'role: web', 'node: n1'))
   for (const order of [twins, twins.toReversed()]) {

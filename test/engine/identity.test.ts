@@ -124,8 +124,8 @@ t.test('what this machine decides for', async (t) => {
   t.same(subjectsOf('n1'), ['10.0.0.1', '10.0.0.3', 'fd00::3'], 'selected workloads that run here, all their addresses')
   t.same(subjectsOf('n2'), [], 'and none where none of them runs')
   t.same(subjectsOf('gateway'), subjectsOf('n1'), 'a machine that is no node is a gateway')
-  t.match(worldOf(shop + select, 'gateway').compiled, { isGateway: true, hasRemoteSubjects: true })
-  t.equal(worldOf(shop + select, 'n1').compiled.hasRemoteSubjects, false)
+  t.match(worldOf(shop + select, 'gateway').compiled, { isGateway: true, areSubjectsOwnPods: false })
+  t.equal(worldOf(shop + select, 'n1').compiled.areSubjectsOwnPods, true)
   const { isGateway, protectedWorkloads, selectedWorkloads } = worldOf(shop + select, 'n2').compiled
   t.same(
     { isGateway, protectedWorkloads, selectedWorkloads },

@@ -1,5 +1,5 @@
 import { isIPv4 } from 'node:net'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Agent } from '../../src/lab/agent.ts'
 import { createNetwork } from '../../src/lab/network.ts'
 import { ping, sendPackets, sniff } from '../tools/raw.ts'
@@ -11,6 +11,7 @@ import { now } from './streams.ts'
 const client = ['10.77.1.2', 'fd77:1::2']
 const db = ['10.77.2.2', 'fd77:2::2']
 const routerAddresses = ['10.77.0.1', 'fd77::1']
+const appOf = (app: string) => ({ podSelector: { matchLabels: { app } } })
 const denyAll = networkPolicy('deny-all', { policyTypes: ['Ingress', 'Egress'] })
 
 /** Where the pod is said to run, what the router is called, and whether they know each other. */
@@ -20,23 +21,44 @@ const places = [
   { name: 'a pod of another node, on a gateway', node: 'n1', args: ['--node-name', 'gateway'], isLocal: false },
 ] as const
 
+/** A client, the pod db with a policy, and the firewall between them. @param placed what db's manifest says of its node */
+async function site(t: Test, policy: object, placed: { readonly node?: string } = {}) {
+  const network = await createNetwork({
+    prefix: 'knpk',
+    hosts: [
+      { name: 'client', addresses: client },
+      { name: 'db', addresses: db },
+    ],
+  })
+  t.after(() => network.destroy())
+  const folder = await policies()
+  t.after(() => folder.close())
+  await folder.write('all.yaml', [pod({ name: 'db', addresses: db, ...placed }), policy])
+  const [outside, inside, router] = await Promise.all(
+    ['client', 'db', 'router'].map((host) => Agent.start(network, host)),
+  )
+  return { network, folder, outside: outside!, inside: inside!, router: router! }
+}
+
+const placedAt = (place: (typeof places)[number]) => ('node' in place ? { node: place.node } : {})
+
+/** What becomes of new connections by TCP to db, IPv4 and IPv6. */
+async function reach(agent: Agent, from: readonly [string?, string?] = []): Promise<(string | undefined)[]> {
+  const probes = db.map((address, i) =>
+    agent.probe({
+      protocol: 'tcp',
+      address,
+      port: 80,
+      timeoutMs: 500,
+      ...(from[i] !== undefined && { sourceAddress: from[i] }),
+    }),
+  )
+  return (await Promise.all(probes)).map(({ ok, error }) => (ok ? 'reached' : error))
+}
+
 for (const place of places) {
   t.test(`deny-all: ${place.name}`, { skip }, async (t) => {
-    const network = await createNetwork({
-      prefix: 'knpk',
-      hosts: [
-        { name: 'client', addresses: client },
-        { name: 'db', addresses: db },
-      ],
-    })
-    t.after(() => network.destroy())
-    const folder = await policies()
-    t.after(() => folder.close())
-    const node = 'node' in place ? { node: place.node } : {}
-    await folder.write('all.yaml', [pod({ name: 'db', addresses: db, ...node }), denyAll])
-    const [outside, inside, router] = await Promise.all(
-      ['client', 'db', 'router'].map((host) => Agent.start(network, host)),
-    )
+    const { network, folder, outside, inside, router } = await site(t, denyAll, placedAt(place))
     const product = await Product.start(network, folder, { args: place.args })
 
     for (const [i, address] of db.entries()) {
@@ -44,19 +66,19 @@ for (const place of places) {
       const other = client[i]!
       t.test(`IPv${isIPv4(address) ? 4 : 6}`, async (t) => {
         const checks = (['tcp', 'udp'] as const).map(async (protocol) => {
-          await inside!.listen({ protocol, address, port: 80 })
-          await router!.listen({ protocol, address: own, port: 80 })
-          await outside!.listen({ protocol, address: other, port: 80 })
+          await inside.listen({ protocol, address, port: 80 })
+          await router.listen({ protocol, address: own, port: 80 })
+          await outside.listen({ protocol, address: other, port: 80 })
           const outcome = async (agent: Agent, to: string) => {
             const { ok, error } = await agent.probe({ protocol, address: to, port: 80, timeoutMs: 500 })
             return ok ? 'reached' : error
           }
           const [nodeToPod, otherToPod, podToNode, podToOther, nodeToOther] = await Promise.all([
-            outcome(router!, address),
-            outcome(outside!, address),
-            outcome(inside!, own),
-            outcome(inside!, other),
-            outcome(router!, other),
+            outcome(router, address),
+            outcome(outside, address),
+            outcome(inside, own),
+            outcome(inside, other),
+            outcome(router, other),
           ])
           t.equal(nodeToPod, place.isLocal ? 'reached' : 'timeout', `${protocol}: the node to the pod`)
           t.equal(otherToPod, 'timeout', `${protocol}: another to the pod`)
@@ -116,26 +138,10 @@ for (const place of places) {
 
 for (const place of places) {
   t.test(`nobody answers, and all is closed: ${place.name}`, { skip }, async (t) => {
-    const network = await createNetwork({
-      prefix: 'knpk',
-      hosts: [
-        { name: 'client', addresses: client },
-        { name: 'db', addresses: db },
-      ],
-    })
-    t.after(() => network.destroy())
-    const folder = await policies()
-    t.after(() => folder.close())
-    const node = 'node' in place ? { node: place.node } : {}
-    await folder.write('all.yaml', [
-      pod({ name: 'db', addresses: db, ...node }),
-      networkPolicy('allow', { ingress: [{}] }),
-    ])
-    const [outside, inside, router] = await Promise.all(
-      ['client', 'db', 'router'].map((host) => Agent.start(network, host)),
-    )
+    const allowAll = networkPolicy('allow', { ingress: [{}] })
+    const { network, folder, outside, inside, router } = await site(t, allowAll, placedAt(place))
     for (const address of db) {
-      for (const protocol of ['tcp', 'udp'] as const) await inside!.listen({ protocol, address, port: 80 })
+      for (const protocol of ['tcp', 'udp'] as const) await inside.listen({ protocol, address, port: 80 })
     }
     const product = await Product.start(network, folder, {
       args: [...place.args, ...forgetful, '--on-failure', 'closed'],
@@ -151,44 +157,64 @@ for (const place of places) {
       const replies = (await Promise.all(pings)).map(([reply]) => (reply === 'reply' ? 'reached' : reply))
       return [...new Set([...answers, ...replies])]
     }
-    t.same(await outcomes(outside!), ['reached'])
+    t.same(await outcomes(outside), ['reached'])
     const { queued } = (await product.status()).counters
-    t.same(await outcomes(router!), ['reached'])
+    t.same(await outcomes(router), ['reached'])
     const asked = (await product.status()).counters.queued - queued
     if (place.isLocal) t.equal(asked, 0, 'nobody is asked about what the node sends to its own pods')
     else t.ok(asked >= 6, `${asked} packets of what a gateway sends to others' pods were asked about`)
     await product.stop('SIGKILL')
-    t.same(await outcomes(router!), place.isLocal ? ['reached'] : ['timeout'], 'the node, to the pod')
-    t.same(await outcomes(outside!), ['timeout'], 'another, to the pod')
+    t.same(await outcomes(router), place.isLocal ? ['reached'] : ['timeout'], 'the node, to the pod')
+    t.same(await outcomes(outside), ['timeout'], 'another, to the pod')
   })
 }
 
 t.test('a gateway whose pods come to be those of another machine', { skip }, async (t) => {
-  const network = await createNetwork({ prefix: 'knpk', hosts: [{ name: 'db', addresses: db }] })
-  t.after(() => network.destroy())
-  const folder = await policies()
-  t.after(() => folder.close())
+  const { network, folder, inside, router } = await site(t, denyAll)
   const write = (node: object) => folder.write('all.yaml', [pod({ name: 'db', addresses: db, ...node }), denyAll])
-  await write({})
-  const [inside, router] = await Promise.all(['db', 'router'].map((host) => Agent.start(network, host)))
   for (const address of db) {
-    await inside!.listen({ protocol: 'tcp', address, port: 80 })
-    await inside!.push({ address, port: 90, intervalMs: 20, durationMs: 30_000 })
+    await inside.listen({ protocol: 'tcp', address, port: 80 })
+    await inside.push({ address, port: 90, intervalMs: 20, durationMs: 30_000 })
   }
   const product = await Product.start(network, folder, { args: ['--node-name', 'gateway'] })
-  const probes = async () => {
-    const all = db.map((address) => router!.probe({ protocol: 'tcp', address, port: 80, timeoutMs: 500 }))
-    return (await Promise.all(all)).map(({ ok, error }) => (ok ? 'reached' : error))
-  }
-  const open = await Promise.all(db.map((address) => router!.subscribe({ address, port: 90, durationMs: 30_000 })))
+  const open = await Promise.all(db.map((address) => router.subscribe({ address, port: 90, durationMs: 30_000 })))
   t.equal(await now(open), 'flows')
-  t.same(await probes(), ['reached', 'reached'], 'pods that name no node are its own')
+  t.same(await reach(router), ['reached', 'reached'], 'pods that name no node are its own')
   await product.change(() => write({ node: 'n1' }))
   t.equal(await now(open), 'nothing', 'what was never judged is judged now')
-  t.same(await probes(), ['timeout', 'timeout'])
+  t.same(await reach(router), ['timeout', 'timeout'])
   await product.change(() => write({}))
-  t.same(await probes(), ['reached', 'reached'])
+  t.same(await reach(router), ['reached', 'reached'])
 })
+
+t.test(
+  'what is sent from an address of a pod is the pod’s, also where this machine has the address',
+  { skip },
+  async (t) => {
+    const aliases = ['10.77.3.2', 'fd77:3::2'] as const
+    const { network, folder, inside, router } = await site(t, networkPolicy('nobody', { ...appOf('db'), ingress: [] }))
+    for (const address of db) await inside.listen({ protocol: 'tcp', address, port: 80 })
+    const product = await Product.start(network, folder, { args: forgetful })
+    const write = (...others: object[]) =>
+      folder.write('more.yaml', [pod({ name: 'alias', addresses: aliases }), ...others])
+    const give = (what: 'add' | 'del') =>
+      network.exec('router', ['sh', '-ec', aliases.map((address) => `ip addr ${what} ${address} dev lo`).join('\n')])
+    t.match(await give('add'), { code: 0 })
+    t.same(await reach(router, aliases), ['reached', 'reached'], 'of this machine, as long as they are nobody’s')
+    await product.change(() => write())
+    t.same(await reach(router, aliases), ['timeout', 'timeout'], 'of the pod')
+    t.same(await reach(router), ['reached', 'reached'], 'and its own')
+    await product.stop('SIGKILL')
+    t.same(await reach(router, aliases), ['timeout', 'timeout'], 'nobody opens what nobody decides')
+
+    t.match(await give('del'), { code: 0 })
+    await Product.start(network, folder, { args: forgetful })
+    t.same(await reach(router), ['reached', 'reached'])
+    t.match(await give('add'), { code: 0 })
+    await until(async () => (await reach(router, aliases)).every((word) => word === 'timeout'))
+    t.pass('also where the address comes later')
+  },
+)
 
 /** From the client to the pod, about a packet that nobody sent. */
 function icmp(type: number, code: number): Buffer {

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { KnpError } from '../../errors.ts'
 import type { ApiClient } from './api-client.ts'
-import { ApiFailure } from './api-failure.ts'
+import { ApiFailure, Defect } from './api-failure.ts'
 import type { PodBatchTaker } from './pod-batch-writer.ts'
 import type { FromPodListThread, PodListData, ToPodListThread } from './pod-list-thread.ts'
 
@@ -37,8 +37,8 @@ export async function listPods(
     try {
       hear(message)
     } catch (error) {
-      // What cannot be taken ends this list, not the process.
-      reject(error)
+      // It ends this list, not the process.
+      reject(new Defect('the list of pods', error))
     }
   })
   worker.on('error', reject)

@@ -1,10 +1,20 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { ApiClient } from '../../../src/sources/kubernetes/api-client.ts'
 import { list } from '../../../src/sources/kubernetes/list.ts'
 import { listPods } from '../../../src/sources/kubernetes/pod-list.ts'
 import { builtInResources } from '../../../src/sources/kubernetes/resources.ts'
 import { listsOf } from './api-server.ts'
 import { begin, pod, quick, serve, soon } from './follow.ts'
+
+const { path, wanted } = builtInResources[0]!
+
+async function clientOfOnePod(t: Test): Promise<ApiClient> {
+  const server = await serve(t)
+  server.put(pod('a'))
+  const api = new ApiClient(async () => server.access(), quick)
+  t.teardown(() => api.close())
+  return api
+}
 
 t.test('pods are listed again where the API server has moved meanwhile', async (t) => {
   const server = await serve(t)
@@ -38,11 +48,7 @@ t.test('a list of pods ends with its source', async (t) => {
 })
 
 t.test('pods that cannot be taken end their list, and nothing else', async (t) => {
-  const server = await serve(t)
-  server.put(pod('a'))
-  const api = new ApiClient(async () => server.access(), quick)
-  t.teardown(() => api.close())
-  const { path, wanted } = builtInResources[0]!
+  const api = await clientOfOnePod(t)
   const taker = {
     begin() {},
     takeBatch() {
@@ -51,15 +57,14 @@ t.test('pods that cannot be taken end their list, and nothing else', async (t) =
   }
   const { pageSize, answerMs, silenceMs, freshMs } = quick
   const data = { listed: { path, wanted }, pageSize, timing: { answerMs, silenceMs, freshMs } }
-  await t.rejects(listPods(api, data, taker, new AbortController().signal), { message: 'a defect' })
+  await t.rejects(listPods(api, data, taker, new AbortController().signal), {
+    name: 'Defect',
+    message: 'the list of pods cannot be taken, which is a defect of knp: a defect',
+  })
 })
 
 t.test('what cannot be taken of a list is told as a defect, not as a network that fails', async (t) => {
-  const server = await serve(t)
-  server.put(pod('a'))
-  const api = new ApiClient(async () => server.access(), quick)
-  t.teardown(() => api.close())
-  const { path, wanted } = builtInResources[0]!
+  const api = await clientOfOnePod(t)
   const taker = {
     begin() {},
     take() {
